@@ -1,0 +1,342 @@
+"""Where jobs come from: what a consumer fetches together, it claims together.
+
+One consumer thread a queue, which Dramatiq runs. Its sources, in this order: suspects, messages in
+Redis, and (where Redis is away, or holds only a part of the backlog) MongoDB itself. It never
+polls while there is nothing: it blocks in Redis, which wakes it for a single message.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import dramatiq
+import redis
+from dramatiq.broker import Consumer, MessageProxy
+from dramatiq.errors import DecodeError
+
+from actors.lease import Lease
+from actors.registry import Held, Registry
+from service.broker import PulseBroker
+from service.catalog import Catalog
+from service.clock import ServerClock
+from service.crash import crash_point
+from service.errors import StoreUnavailable
+from service.job import Hint, Job
+from service.messages import hint_message
+from service.metrics import WORKER_COUNTS
+from service.store import Counters, Deltas, JobStore
+
+_log = logging.getLogger(__name__)
+_MOST = 256
+_MIXED_LOOK = 16
+_BLOCK_SECONDS = 5.0
+_QUIET_SECONDS = 5.0
+_PAUSE_SECONDS = 0.25
+_SHARES = {"high": 0.6, "normal": 0.3, "low": 0.1}
+
+
+@dataclass(slots=True)
+class Supply:
+    """What all consumers of a process share, and what the rest of the process tells them."""
+
+    store: JobStore
+    counters: Counters
+    registry: Registry
+    lease: Lease
+    clock: ServerClock
+    catalog: Catalog
+    worker_id: str
+    wake_client: redis.Redis
+    draining: threading.Event = field(default_factory=threading.Event)
+    redis_away: threading.Event = field(default_factory=threading.Event)
+    suspects_wait: threading.Event = field(default_factory=threading.Event)
+    alone: threading.Lock = field(default_factory=threading.Lock)
+    """Held by a consumer while it claims, so that nobody joins the suspects of another."""
+    position: tuple[int, int] = (0, 1)
+    """This worker's place among the workers alive: (index, count). They look at different parts of
+    the backlog, so that they don't ask for the same jobs."""
+
+
+class JobConsumer(Consumer):
+    """Yields messages whose jobs this process has claimed; None when there is nothing now."""
+
+    def __init__(self, broker: PulseBroker, queue: str, supply: Supply) -> None:
+        self._broker, self._queue, self._supply = broker, queue, supply
+        self._ready: deque[MessageProxy] = deque()
+        self._types = [t for t in supply.catalog if t.queue == queue]
+        self._kinds = {t.is_async for t in self._types}
+        self._rng = random.Random()
+        self._pause = threading.Event()
+
+    def __next__(self) -> MessageProxy | None:
+        if not self._ready:
+            try:
+                self._refill()
+            except StoreUnavailable as error:
+                _log.warning("no jobs can be claimed: %s", error)
+                self._wait(self._rng.uniform(_PAUSE_SECONDS, 4 * _PAUSE_SECONDS))
+        return self._ready.popleft() if self._ready else None
+
+    # Dramatiq asks for these when a message is processed. A job's message is acked by the
+    # committer, once its outcome is written; only other messages are acked here.
+
+    def ack(self, message: MessageProxy) -> None:
+        self._done(message, "ack")
+
+    def nack(self, message: MessageProxy) -> None:
+        self._done(message, "nack")
+
+    def _done(self, message: MessageProxy, command: str) -> None:
+        if self._supply.catalog.get(message.actor_name) is not None:
+            return
+        try:
+            getattr(self._broker, f"do_{command}")(self._queue, message.options["redis_message_id"])
+        except redis.RedisError as error:
+            _log.warning("a late %s costs a duplicate: %s", command, error)
+
+    def requeue(self, messages: Any) -> None:
+        """Jobs are given back through MongoDB; other messages return to their list."""
+        others = [m for m in messages if self._supply.catalog.get(m.actor_name) is None]
+        keys = [m.options["redis_message_id"] for m in others]
+        if keys:
+            self._give_back(keys)
+
+    def close(self) -> None:
+        self.requeue(self._ready)
+        self._ready.clear()
+
+    # refill
+
+    def _refill(self) -> None:
+        supply = self._supply
+        if supply.draining.is_set() or not supply.lease.is_valid:
+            self._wait(_PAUSE_SECONDS)
+            return
+        if self._types and self._room() < 1:
+            supply.registry.wait_for_change(1.0)
+            return
+        if self._types and supply.suspects_wait.is_set():
+            self._take_suspects()
+        elif supply.redis_away.is_set():
+            if not self._take_from_mongo():
+                self._wait(_PAUSE_SECONDS)
+        else:
+            self._take_from_redis()
+
+    def _take_from_redis(self) -> None:
+        try:
+            fetched = self._broker.fetch(self._queue, self._most(), self._first())
+            if not fetched.messages:
+                if fetched.overflow and self._types:
+                    self._take_overflow()
+                    return
+                popped = self._block()
+                if popped is None:
+                    return
+                fetched = self._broker.fetch(self._queue, self._most(), self._first(), popped)
+        except redis.RedisError as error:
+            _log.warning("Redis is away, jobs come straight from MongoDB: %s", error)
+            self._supply.redis_away.set()
+            return
+        crash_point("worker.after_fetch")
+        self._take(fetched.messages)
+
+    def _block(self) -> bytes | None:
+        """Waits for a message, without polling; its id, taken off its list."""
+        try:
+            popped: Any = self._supply.wake_client.blpop(
+                self._broker.list_keys(self._queue), _BLOCK_SECONDS
+            )
+        except redis.RedisError:
+            if self._supply.draining.is_set() or self._supply.redis_away.is_set():
+                return None  # woken on purpose, by closing the connection
+            raise
+        return None if popped is None else bytes(popped[1])
+
+    def _take(self, messages: Sequence[tuple[bytes, bytes | None]]) -> None:
+        """Claims what the messages hint at; puts junk aside; gives back what finds no room."""
+        wanted: dict[str, tuple[bytes, MessageProxy]] = {}
+        done: list[bytes] = []
+        excess: list[bytes] = []
+        room: dict[str, int] = {}
+        for key, data in messages:
+            message = self._decoded(key, data)
+            if message is None:
+                continue
+            event_type = self._supply.catalog.get(message.actor_name)
+            if event_type is None:
+                self._ready.append(message)
+            elif message.args[0] in wanted:
+                done.append(key)
+            elif room.setdefault(event_type.name, self._supply.registry.type_room(event_type)) < 1:
+                excess.append(key)
+            else:
+                room[event_type.name] -= 1
+                wanted[message.args[0]] = (key, message)
+        if wanted:
+            done += self._claim(wanted)
+        self._tidy(done, excess, any_taken=bool(wanted))
+
+    def _claim(self, wanted: dict[str, tuple[bytes, MessageProxy]]) -> list[bytes]:
+        """Claims the jobs; the keys of messages whose job somebody else has (duplicates)."""
+        supply = self._supply
+        with supply.alone:
+            supply.registry.wait_until_not_alone(supply.draining)
+            jobs = supply.store.claim(list(wanted), supply.worker_id, supply.clock.now())
+            crash_point("worker.after_claim")
+            self._hold(jobs, {job_id: (k, m) for job_id, (k, m) in wanted.items()})
+        won = {job.id for job in jobs}
+        return [key for job_id, (key, _) in wanted.items() if job_id not in won]
+
+    def _hold(self, jobs: Sequence[Job], messages: dict[str, tuple[bytes, MessageProxy]]) -> None:
+        held = []
+        for job in jobs:
+            event_type = self._supply.catalog.get(job.type)
+            if event_type is None:
+                continue  # `_decoded` and the queries ask for known types only
+            key, message = messages.get(job.id) or (None, MessageProxy(hint_message(job.hint)))
+            message.options["time_limit"] = job.time_limit_ms
+            if event_type.is_async:
+                # Its own deadline is the event loop's business; the thread only hands it over.
+                message.options["time_limit"] = 86_400_000
+            held.append(Held(job, event_type, message, key))
+        self._supply.registry.add(held)
+        self._ready.extend(h.message for h in held)
+
+    def _decoded(self, key: bytes, data: bytes | None) -> MessageProxy | None:
+        """The message, if it is one that an actor here can take; anything else is put aside."""
+        if data is None:
+            self._put_aside(key, None, "has no content")
+            return None
+        try:
+            message = dramatiq.Message.decode(data)
+            message.options["redis_message_id"] = key.decode()
+            known = message.actor_name in self._broker.actors
+        except (DecodeError, AttributeError, TypeError, ValueError) as error:
+            self._put_aside(key, data, f"can't be read: {error!r}")
+            return None
+        event_type = self._supply.catalog.get(message.actor_name)
+        is_hint = event_type is None or (
+            len(message.args) == 1 and isinstance(message.args[0], str)
+        )
+        if not known or not is_hint or message.queue_name != self._queue:
+            self._put_aside(key, data, f"is for no actor here: {message.actor_name!r}")
+            return None
+        return MessageProxy(message)
+
+    def _put_aside(self, key: bytes, data: bytes | None, why: str) -> None:
+        """Moves junk to Dramatiq's dead-letter set, for people to look at, and counts it."""
+        _log.warning("a message is put aside: it %s", why, extra={"message_key": repr(key)})
+        deltas = Deltas()
+        deltas.add(WORKER_COUNTS, "junk")
+        try:
+            self._broker.do_nack(self._queue, key)
+            self._supply.counters.add(deltas)
+        except (redis.RedisError, StoreUnavailable) as error:
+            _log.warning("junk stays where it is: %s", error)
+
+    def _tidy(self, done: list[bytes], excess: list[bytes], *, any_taken: bool) -> None:
+        try:
+            if done:
+                self._broker.ack_many(self._broker.client, self._queue, done)
+            if excess:
+                self._give_back(excess)
+        except redis.RedisError as error:
+            _log.warning("messages stay unacked: %s", error)
+        if excess and not any_taken:
+            self._wait(0.05)
+
+    def _give_back(self, keys: Sequence[Any]) -> None:
+        self._broker.do_requeue(self._queue, *keys)
+
+    # straight from MongoDB
+
+    def _take_overflow(self) -> None:
+        if not self._take_from_mongo():
+            self._broker.clear_overflow(self._queue)
+
+    def _take_from_mongo(self) -> bool:
+        """Claims the oldest due jobs; whether there were any."""
+        supply, most = self._supply, self._most()
+        saturated = supply.registry.saturated()
+        hints: list[Hint] = []
+        for priority, first in zip(_SHARES, self._first(most), strict=True):
+            index, count = supply.position
+            limit = max(first, most - len(hints)) if priority == "low" else max(first, 1)
+            found = self._due(priority, limit, index * limit if count > 1 else 0, saturated)
+            hints += found
+        known = [h for h in hints if supply.catalog.get(h.type) is not None]
+        if not known:
+            return False
+        with supply.alone:
+            supply.registry.wait_until_not_alone(supply.draining)
+            jobs = supply.store.claim(
+                [h.job_id for h in known], supply.worker_id, supply.clock.now()
+            )
+            self._hold(jobs, {})
+        return True
+
+    def _due(self, priority: str, limit: int, skip: int, without: Sequence[str]) -> list[Hint]:
+        supply = self._supply
+        found = supply.store.due(
+            self._queue,
+            priority,
+            supply.clock.now(),
+            limit=limit,
+            skip=skip,
+            without_types=without,
+        )
+        if not found and skip:
+            return self._due(priority, limit, 0, without)
+        return found
+
+    def _take_suspects(self) -> None:
+        """Claims jobs that were held by a process that died, in ever smaller company.
+
+        Nothing else is claimed for the first moments of their run, and what runs is waited for, so
+        that it is known whom to blame if this process dies too. Jobs that take longer than that are
+        not waited for: if the process dies, they are suspects themselves.
+        """
+        supply = self._supply
+        with supply.alone:
+            waiting = supply.store.suspects([self._queue], _MOST)
+            if not waiting:
+                supply.suspects_wait.clear()
+                return
+            company = waiting[0][1]
+            ids = [job_id for job_id, least in waiting if least >= company][:company]
+            supply.registry.wait_until_at_most(0, _QUIET_SECONDS)
+            if not supply.draining.is_set():
+                now = supply.clock.now()
+                self._hold(supply.store.claim_suspects(ids, supply.worker_id, now), {})
+
+    # how many
+
+    def _room(self) -> int:
+        registry = self._supply.registry
+        if self._kinds == {True, False}:
+            # Threads that are all busy with slow jobs must not keep asynchronous ones waiting:
+            # a few messages at a time are looked at, and those for threads go back to the queue.
+            return max(registry.room(False), min(registry.room(True), _MIXED_LOOK))
+        return registry.room(True in self._kinds)
+
+    def _most(self) -> int:
+        return max(1, min(_MOST, self._room())) if self._types else _MOST
+
+    def _first(self, most: int | None = None) -> list[int]:
+        """How many to take of high, normal and low before filling up in that order: high goes
+        first, but none starves. For a few at a time the dice say which list is first."""
+        total = self._most() if most is None else most
+        if total >= len(_SHARES) * 4:
+            return [max(1, int(total * share)) for share in _SHARES.values()]
+        chosen = self._rng.choices(range(3), list(_SHARES.values()), k=total)
+        return [chosen.count(i) for i in range(3)]
+
+    def _wait(self, seconds: float) -> None:
+        self._pause.wait(seconds)

@@ -1,0 +1,309 @@
+"""One worker process: what it is made of, and the beats of its life."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import dramatiq
+import redis
+from dramatiq.middleware import Retries
+
+from actors import sweep
+from actors.committer import Committer, Settled
+from actors.consumer import JobConsumer, Supply
+from actors.dead_letter import ACTOR as DEAD_LETTER
+from actors.lease import Lease
+from actors.registry import Held, Registry
+from actors.runner import Runner
+from service import redis_client
+from service.broker import PulseBroker
+from service.catalog import Catalog
+from service.clock import ServerClock
+from service.errors import StoreUnavailable
+from service.identity import pid_started, this_worker
+from service.job import FINAL, JobStatus
+from service.mongo import connect, read_clock
+from service.settings import Settings, without_password
+from service.store import Counters, JobStore, LeaderLease, WorkerStore, ensure_indexes
+from service.store.guard import mongo_errors
+from service.store.jobs import Retention
+
+_log = logging.getLogger(__name__)
+_LEADER_SECONDS = 5.0
+_WAIT_FOR_MONGO_SECONDS = 2.0
+_FORGET_WORKERS_SECONDS = 3600.0
+_BLOCK_TIMEOUT_SECONDS = 8.0
+_STUCK_EXIT = 70
+_LOOP_STUCK_SECONDS = 5.0
+
+
+class WorkerProcess:
+    """Made before the Dramatiq worker's threads start; everything in it belongs to this process."""
+
+    def __init__(
+        self, settings: Settings, catalog: Catalog, broker: PulseBroker, worker: dramatiq.Worker
+    ) -> None:
+        self._settings, self._catalog, self._broker, self._worker = (
+            settings,
+            catalog,
+            broker,
+            worker,
+        )
+        self._queues = [
+            q
+            for q in catalog.queues
+            if not worker.consumer_whitelist or q in worker.consumer_whitelist
+        ]
+        self.identity = this_worker(self._queues, worker.worker_threads)
+        self.clock = ServerClock()
+        self._database = connect(settings)
+        self.store = JobStore(
+            self._database, retention=retention(settings), history_limit=settings.history_limit
+        )
+        self._counters = Counters(self._database)
+        self._workers = WorkerStore(self._database, settings.lease_seconds)
+        self._leader = LeaderLease(self._database, self.identity.id, _LEADER_SECONDS)
+        self._lease = Lease(settings.lease_seconds)
+        self._registry = Registry(worker.worker_threads, settings.async_concurrency, catalog)
+        self._committer = Committer(
+            self.store, self._counters, broker, self._registry, self._follow_up
+        )
+        self.runner = Runner(
+            self._registry, self._lease, self.clock, self._committer.put, self._progress
+        )
+        self._supply = Supply(
+            store=self.store,
+            counters=self._counters,
+            registry=self._registry,
+            lease=self._lease,
+            clock=self.clock,
+            catalog=catalog,
+            worker_id=self.identity.id,
+            wake_client=redis_client.connect(
+                settings, timeout_seconds=_BLOCK_TIMEOUT_SECONDS, reconnects=0
+            ),
+        )
+        self._well_since = float("inf")
+        self._stop_asked = threading.Event()
+
+    # start
+
+    def start(self) -> None:
+        """Waits for MongoDB, says who this worker is, and starts what runs beside the threads.
+
+        Raises `SystemExit` where it is told to stop meanwhile.
+        """
+        while not self._reach_mongo():
+            if self._stop_asked.wait(_WAIT_FOR_MONGO_SECONDS):
+                raise SystemExit(0)
+        self._committer.start()
+        self.runner.loop.start()
+
+    def _reach_mongo(self) -> bool:
+        try:
+            ensure_indexes(self._database)
+            self.beat()
+        except StoreUnavailable as error:
+            uri = without_password(self._settings.mongodb_uri)
+            _log.warning("waiting for MongoDB at %s: %s", uri, error)
+            return False
+        return True
+
+    def consumer(self, broker: PulseBroker, queue: str, *_: Any) -> JobConsumer:
+        return JobConsumer(broker, queue, self._supply)
+
+    # beats
+
+    def beat(self) -> None:
+        """Renews the lease on all that this process holds, and learns the server's time."""
+        lapsed = self._lease.was_valid_once and not self._lease.is_valid
+        sent = time.monotonic()
+        with mongo_errors():
+            read_clock(self._database, self.clock)
+        self._workers.beat(self.identity, len(self._registry))
+        if lapsed:
+            _log.warning("the lease lapsed: what hasn't started is given back")
+            self.runner.give_back_waiting()
+            self._well_since = sent
+        self._lease.renew(sent)
+        self._well_since = min(self._well_since, sent)
+        if not self._supply.draining.is_set():
+            self._leader.renew()
+
+    def look(self) -> None:
+        """Notices what changed around this process: Redis, cancellations, stuck threads."""
+        self._look_at_redis()
+        self._look_for_the_stuck()
+        workers = self._workers.all()
+        alive = [w["_id"] for w in workers if w["age_seconds"] < self._settings.lease_seconds]
+        if self.identity.id in alive:
+            self._supply.position = (alive.index(self.identity.id), len(alive))
+        self._bury_neighbours(workers)
+        if self.store.suspects(self._queues, 1):
+            self._supply.suspects_wait.set()
+        if len(self._registry):
+            for job_id in self.store.cancel_requests(self.identity.id):
+                held = self._registry.get(job_id)
+                if held is not None:
+                    held.cancelled = True
+
+    def sweep(self) -> None:
+        """One tick of the sweep, where this process leads it."""
+        if not self._leader.is_held or self._supply.draining.is_set():
+            return
+        now = self.clock.now()
+        # After an outage of MongoDB every heartbeat is old; the living get time for a new one.
+        patience = min(self._settings.lease_seconds, 2 * self._settings.heartbeat_seconds + 1)
+        rescued = sweep.rescue(
+            self.store,
+            self._workers,
+            self._counters,
+            now,
+            believe_heartbeats=time.monotonic() - self._well_since > patience,
+        )
+        if self._supply.redis_away.is_set():
+            return
+        if rescued:
+            self._broker.enqueue_many(rescued)
+        for queue in self._catalog.queues:
+            sweep.dispatch(self.store, self._broker, queue, now)
+        sweep.send_dead_letters(self.store, self._broker, DEAD_LETTER, now)
+
+    def tidy(self) -> None:
+        """What needs doing now and then."""
+        if self._leader.is_held and not self._supply.redis_away.is_set():
+            sweep.clear_leftovers(self._broker, self.clock.now_ms())
+            self._workers.forget_older_than(_FORGET_WORKERS_SECONDS)
+
+    def _look_at_redis(self) -> None:
+        supply = self._supply
+        try:
+            self._broker.client.ping()
+        except redis.RedisError as error:
+            if not supply.redis_away.is_set():
+                _log.warning("Redis is away, jobs come straight from MongoDB: %s", error)
+            supply.redis_away.set()
+            self._wake_consumers()
+        else:
+            if supply.redis_away.is_set():
+                _log.info("Redis is back")
+            supply.redis_away.clear()
+
+    def _wake_consumers(self) -> None:
+        """Breaks off the blocking calls to Redis."""
+        with contextlib.suppress(redis.RedisError, OSError):
+            self._supply.wake_client.connection_pool.disconnect(inuse_connections=True)
+
+    def _look_for_the_stuck(self) -> None:
+        """A run that its time limit can't interrupt ends as a timeout; as its thread is lost, the
+        process ends too, and its supervisor starts a fresh one."""
+        now, grace = time.monotonic(), self._settings.stuck_grace_seconds
+        stuck = [h for h in self._registry.running() if h.deadline + grace < now]
+        if stuck:
+            for held in stuck:
+                self.runner.end_stuck(held)
+            names = ", ".join(sorted({h.type.name for h in stuck}))
+            self._give_up(f"{len(stuck)} run(s) of {names} are stuck beyond their time limit")
+        for queue, thread in self._worker.consumers.items():
+            if not thread.is_alive() and not self._supply.draining.is_set():
+                self._give_up(f"the consumer thread of {queue!r} is dead")
+
+    def _give_up(self, why: str) -> None:
+        _log.critical("this process gives its jobs back and exits: %s", why)
+        self.drain()
+        self.finish()
+        logging.shutdown()
+        os._exit(_STUCK_EXIT)
+
+    def _bury_neighbours(self, workers: Sequence[dict[str, Any]]) -> None:
+        """Removes the documents of processes that this one can see are gone: no need to wait for
+        the end of their lease."""
+        for worker in workers:
+            if (
+                worker["_id"] != self.identity.id
+                and worker.get("process_space") == self.identity.process_space
+                and pid_started(worker["pid"]) != worker["pid_started"]
+            ):
+                _log.warning("a worker process is gone", extra={"worker": worker["_id"]})
+                self._workers.remove(worker["_id"])
+                self._leader.bury(worker["_id"])
+
+    # what follows
+
+    def _follow_up(self, written: Sequence[Settled]) -> None:
+        """Lets Dramatiq's `Retries` do its part, now that MongoDB has the outcome: redeliver after
+        the backoff, or call the dead-letter actor."""
+        for settled in written:
+            verdict = settled.verdict
+            if verdict.error is None or not verdict.charged:
+                continue
+            if verdict.status is JobStatus.PENDING and verdict.next_attempt_at is not None:
+                wait = verdict.next_attempt_at - self.clock.now()
+                delay_ms = max(1, int(wait.total_seconds() * 1000))
+                self._retries(settled, dramatiq.Retry(delay=delay_ms))
+            elif verdict.status in FINAL:
+                self._retries(settled, RuntimeError(verdict.error["message"]))
+
+    def _retries(self, settled: Settled, exception: Exception) -> None:
+        for middleware in self._broker.middleware:
+            if isinstance(middleware, Retries):
+                middleware.after_process_message(  # type: ignore[no-untyped-call]
+                    self._broker, settled.held.message, exception=exception
+                )
+
+    def _progress(self, held: Held, value: Any) -> None:
+        with contextlib.suppress(StoreUnavailable):
+            self.store.progress(held.job, value)
+
+    # stop
+
+    def ask_to_stop(self) -> bool:
+        """From the signal's handler: starts giving back at once, without waiting for Dramatiq.
+        False where that was asked before."""
+        if self._stop_asked.is_set():
+            return False
+        self._stop_asked.set()
+        threading.Thread(target=self.drain, name="drain", daemon=True).start()
+        return True
+
+    def drain(self) -> None:
+        """Stops claiming, and gives back what hasn't started."""
+        self._supply.draining.set()
+        self.runner.stopping.set()
+        self._wake_consumers()
+        self.runner.give_back_waiting()
+        with contextlib.suppress(StoreUnavailable):
+            self._leader.resign()
+
+    def finish(self) -> bool:
+        """Lets what runs finish within the grace, gives back the rest, and says goodbye; whether
+        every thread came home."""
+        self.drain()
+        grace = self._settings.shutdown_grace_seconds
+        at_home = self._registry.wait_until_at_most(0, grace)
+        if not at_home:
+            self.runner.give_back_waiting()
+            count = self.runner.give_back_running()
+            _log.warning("gave back %d jobs that were still running", count)
+        self._registry.wait_until_at_most(0, 2.0)
+        self._committer.flush(2.0)
+        self._committer.stop()
+        self.runner.loop.stop()
+        with contextlib.suppress(StoreUnavailable):
+            self._workers.remove(self.identity.id)
+        return at_home
+
+
+def retention(settings: Settings) -> Retention:
+    """How long final jobs are kept, as the settings say."""
+    return Retention(
+        completed_seconds=settings.retention_completed_seconds or None,
+        failed_seconds=settings.retention_failed_seconds or None,
+        cancelled_seconds=settings.retention_cancelled_seconds or None,
+    )

@@ -1,0 +1,206 @@
+"""What this process holds: jobs that it has claimed and whose outcome is not written yet.
+
+How many it may hold follows how fast they run: hundreds of jobs of a millisecond, no more than
+there are threads of jobs of a second, so that no job sits behind a busy worker while another idles.
+Jobs of asynchronous handlers start at once and are bounded by a setting.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from dramatiq.broker import MessageProxy
+
+from service.catalog import EventType
+from service.job import Job
+
+_HORIZON_SECONDS = 0.02
+_MOST_WAITING = 500
+_TYPE_SHARE = 0.6
+_RATE_MEMORY_SECONDS = 1.0
+_ALONE_SECONDS = 5.0
+_ALONE_MOST_SECONDS = 600.0
+
+
+class Stage(Enum):
+    WAITING = "waiting"
+    RUNNING = "running"
+    DROPPED = "dropped"
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """A claimed job, where its message came from, and how far it is."""
+
+    job: Job
+    type: EventType
+    message: MessageProxy
+    message_key: bytes | None
+    """The message's key in Redis; None where the job was claimed straight from MongoDB."""
+    stage: Stage = Stage.WAITING
+    settled: bool = False
+    """Whether an ending was taken for it: the first one counts, whoever else comes later."""
+    cancelled: bool = False
+    alone_until: float = 0.0
+    """Monotonic time until which nothing else should be claimed; for suspects."""
+    deadline: float = field(default=float("inf"))
+    """Monotonic time of its time limit, once it runs."""
+    task: Any = None
+    """The asyncio task of an asynchronous handler."""
+
+
+class Registry:
+    """Every `Held` of this process, by job id. Thread-safe."""
+
+    def __init__(self, threads: int, async_concurrency: int, types: Iterable[EventType]) -> None:
+        self._held: dict[str, Held] = {}
+        self._suspects: set[Held] = set()
+        self._running: Counter[str] = Counter()
+        self._counts = {True: 0, False: 0}
+        self.changed = threading.Condition()
+        self._threads, self._async_concurrency = threads, async_concurrency
+        self._rate = Rate(_RATE_MEMORY_SECONDS)
+        kinds = Counter(t.is_async for t in types)
+        share = int(async_concurrency * _TYPE_SHARE) or 1
+        self._type_limit = {
+            True: share if kinds[True] > 1 else async_concurrency,
+            False: max(1, threads - 1) if kinds[False] > 1 else threads,
+        }
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    # how many more
+
+    def room(self, is_async: bool) -> int:
+        """How many more jobs of this kind the process should hold."""
+        if is_async:
+            return self._async_concurrency - self._counts[True]
+        ahead = min(_MOST_WAITING, int(self._rate.per_second() * _HORIZON_SECONDS))
+        return self._threads + ahead - self._counts[False]
+
+    def saturated(self) -> list[str]:
+        """Types that hold all that one type may, so that a slow one leaves room for the others."""
+        return [
+            name
+            for name, (is_async, count) in self._by_type().items()
+            if count >= self._limit(is_async)
+        ]
+
+    def type_room(self, event_type: EventType) -> int:
+        """How many more jobs of this one type the process should hold."""
+        limit = self._limit(event_type.is_async)
+        own = self._running[event_type.name]
+        return min(limit - own, self.room(event_type.is_async))
+
+    def _limit(self, is_async: bool) -> int:
+        if is_async:
+            return self._type_limit[True]
+        ahead = min(_MOST_WAITING, int(self._rate.per_second() * _HORIZON_SECONDS))
+        return self._type_limit[False] + ahead
+
+    def _by_type(self) -> dict[str, tuple[bool, int]]:
+        with self.changed:
+            kinds = {h.type.name: h.type.is_async for h in self._held.values()}
+            return {name: (kind, self._running[name]) for name, kind in kinds.items()}
+
+    # in and out
+
+    def add(self, held: Iterable[Held]) -> None:
+        with self.changed:
+            for one in held:
+                self._held[one.job.id] = one
+                if one.job.company is not None:
+                    one.alone_until = time.monotonic() + _alone_seconds(one.job.deaths)
+                    self._suspects.add(one)
+                self._running[one.type.name] += 1
+                self._counts[one.type.is_async] += 1
+
+    def start(self, job_id: str) -> Held | None:
+        """The job, now running; None where it was given back meanwhile."""
+        with self.changed:
+            held = self._held.get(job_id)
+            if held is None or held.stage is not Stage.WAITING:
+                return None
+            held.stage = Stage.RUNNING
+            held.deadline = time.monotonic() + held.job.time_limit_ms / 1000
+            return held
+
+    def drop_waiting(self) -> list[Held]:
+        """All that hasn't started, and now won't: for giving it back."""
+        with self.changed:
+            waiting = [h for h in self._held.values() if h.stage is Stage.WAITING]
+            for held in waiting:
+                held.stage = Stage.DROPPED
+            return waiting
+
+    def remove(self, held: Iterable[Held]) -> None:
+        """Forgets jobs whose outcome is written (or fenced off)."""
+        with self.changed:
+            for one in held:
+                if self._held.get(one.job.id) is one:
+                    del self._held[one.job.id]
+                self._suspects.discard(one)
+                self._running[one.type.name] -= 1
+                self._counts[one.type.is_async] -= 1
+                if not one.type.is_async:
+                    self._rate.count()
+            self.changed.notify_all()
+
+    def running(self) -> list[Held]:
+        with self.changed:
+            return [h for h in self._held.values() if h.stage is Stage.RUNNING and not h.settled]
+
+    def get(self, job_id: str) -> Held | None:
+        return self._held.get(job_id)
+
+    def wait_for_change(self, seconds: float) -> None:
+        with self.changed:
+            self.changed.wait(seconds)
+
+    def wait_until_at_most(self, count: int, seconds: float) -> bool:
+        """Waits until no more than `count` jobs are held; whether that came in time."""
+        with self.changed:
+            return self.changed.wait_for(lambda: len(self._held) <= count, seconds)
+
+    def wait_until_not_alone(self, unless: threading.Event) -> None:
+        """Waits until no suspect of this process is in its first moments."""
+        with self.changed:
+            while self._suspects and not unless.is_set():
+                seconds = max(h.alone_until for h in self._suspects) - time.monotonic()
+                if seconds <= 0:
+                    return
+                self.changed.wait(min(seconds, 1.0))
+
+
+def _alone_seconds(deaths: int) -> float:
+    """How long a suspect is left alone: longer with each death, so that also what kills slowly is
+    found, and never so long that one slow job blocks its process for good."""
+    return min(_ALONE_MOST_SECONDS, float(_ALONE_SECONDS * 4 ** min(deaths - 1, 10)))
+
+
+class Rate:
+    """Events a second, over the last moments (an exponential average)."""
+
+    def __init__(self, memory_seconds: float) -> None:
+        self._memory_seconds = memory_seconds
+        self._level, self._at = 0.0, time.monotonic()
+
+    def count(self) -> None:
+        self._decay()
+        self._level += 1 / self._memory_seconds
+
+    def per_second(self) -> float:
+        self._decay()
+        return self._level
+
+    def _decay(self) -> None:
+        now = time.monotonic()
+        self._level *= max(0.0, 1 - (now - self._at) / self._memory_seconds)
+        self._at = now

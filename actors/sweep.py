@@ -1,0 +1,116 @@
+"""Puts right what Redis, a worker or a web process did or lost: plain functions.
+
+Each of them may run twice, or on two hosts at once: all that they do is guarded in MongoDB.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+
+from service.broker import PulseBroker
+from service.job import Hint, JobStatus, Priority, judge_stranded
+from service.messages import job_id_of
+from service.metrics import WORKER_COUNTS, observe
+from service.store import Counters, Deltas, JobStore, WorkerStore
+
+_log = logging.getLogger(__name__)
+DISPATCH_AFTER = timedelta(seconds=1)
+"""How long a due job's message may be under way before it counts as lost."""
+_DEAD_LETTER_AFTER = timedelta(seconds=5)
+_DISPATCH_MOST = 2_000
+_DEAD_LETTERS_MOST = 100
+
+
+def rescue(
+    store: JobStore,
+    workers: WorkerStore,
+    counters: Counters,
+    now: datetime,
+    *,
+    believe_heartbeats: bool = True,
+) -> list[Hint]:
+    """Takes the jobs of dead workers away from them; hints at those that may run again.
+
+    Holders are read first and workers after: a worker writes its document before its first claim.
+    `believe_heartbeats`: whether an old heartbeat means death, or only a missing document does
+    (after an outage of MongoDB, when every heartbeat is old).
+    """
+    hints: list[Hint] = []
+    for worker in workers.dead_among(store.holders(), believe_heartbeats):
+        hints += _rescue_from(worker, store, counters, now)
+    return hints
+
+
+def _rescue_from(worker: str, store: JobStore, counters: Counters, now: datetime) -> list[Hint]:
+    batch = [(s.job, judge_stranded(s, now)) for s in store.stranded(worker)]
+    if not batch:
+        return []
+    elsewhere = store.finish(batch)
+    deltas = Deltas()
+    for job, verdict in batch:
+        if job.id not in elsewhere:
+            observe(deltas, job, verdict)
+    deltas.add(WORKER_COUNTS, "rescued", len(batch))
+    counters.add(deltas)
+    _log.warning("rescued %d jobs of a dead worker", len(batch), extra={"worker": worker})
+    return [
+        job.hint
+        for job, verdict in batch
+        if job.id not in elsewhere
+        and verdict.status is JobStatus.PENDING
+        and verdict.company is None
+    ]
+
+
+def dispatch(store: JobStore, broker: PulseBroker, queue: str, now: datetime) -> int:
+    """Sends messages for due jobs that have none; how many.
+
+    Where the queue's overflow is set, workers come to MongoDB by themselves.
+    """
+    if broker.client.exists(broker.overflow_key(queue)):
+        return 0
+    due: list[Hint] = []
+    for priority in Priority:
+        due += store.due(queue, priority, now - DISPATCH_AFTER, limit=_DISPATCH_MOST)
+    if not due:
+        return 0
+    listed = {
+        job_id_of(key)
+        for name in broker.list_keys(queue)
+        for key in broker.client.lrange(name, 0, -1)
+    }
+    lost = [hint for hint in due if hint.job_id not in listed]
+    return broker.enqueue_many(lost) if lost else 0
+
+
+def send_dead_letters(store: JobStore, broker: PulseBroker, actor: str, now: datetime) -> int:
+    """Sends again the dead letters that never arrived; how many."""
+    waiting = store.undelivered_dead_letters(now - _DEAD_LETTER_AFTER, _DEAD_LETTERS_MOST)
+    for job in waiting:
+        message = {"args": [job["_id"]], "actor_name": job["type"], "queue_name": job["queue"]}
+        retries = {"retries": job["attempts"] - 1, "max_retries": job["max_attempts"] - 1}
+        broker.get_actor(actor).send(message, retries)
+    return len(waiting)
+
+
+def clear_leftovers(broker: PulseBroker, now_ms: int) -> None:
+    """Has Redis give back what consumers that are gone had fetched and never acked.
+
+    Dramatiq's own maintenance, at a time of our choosing: it compares the callers' clocks, so a
+    clock that is off costs duplicates, which are harmless.
+    """
+    for queue in broker.get_declared_queues():
+        broker.scripts["dispatch"](
+            keys=[broker.namespace],
+            args=[
+                "maintain",
+                now_ms,
+                queue,
+                broker.broker_id,
+                broker.heartbeat_timeout,
+                broker.dead_message_ttl,
+                1,
+                1_000,
+            ],
+        )

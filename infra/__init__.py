@@ -1,0 +1,1 @@
+"""How PulseQueue is started, tested and shipped."""

@@ -1,0 +1,124 @@
+"""Accepts events: commits concurrent requests together, then hints at them.
+
+The answer waits for MongoDB's word and never for Redis. What a client gets is one of: accepted;
+known already; refused; or, where MongoDB gave no word, that nothing is known.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import timedelta
+
+from service.breaker import Breaker
+from service.clock import ServerClock
+from service.crash import crash_point
+from service.errors import KeyReused, StoreUnavailable
+from service.hints import Hints
+from service.mongo import Document
+from service.store import Accepted, Counters, Deltas, JobStore
+from service.together import Together
+
+_log = logging.getLogger(__name__)
+_SOON = timedelta(seconds=60)
+
+Answer = Accepted | KeyReused
+"""`KeyReused` is an answer rather than raised where one of many documents has it."""
+
+
+class Acceptor:
+    """`accept` for the event loop; `breaker` refuses at once while MongoDB is known to be down."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        counters: Counters,
+        hints: Hints,
+        clock: ServerClock,
+        breaker: Breaker,
+        *,
+        timeout_seconds: float,
+        threads: int = 1,
+    ) -> None:
+        self._store, self._counters, self._hints, self._clock = store, counters, hints, clock
+        self._breaker = breaker
+        self._commits: Together[Document, Accepted] = Together(
+            self._commit,
+            name="commit",
+            after=self._follow_up,
+            timeout_seconds=timeout_seconds,
+            threads=threads,
+        )
+
+    async def accept(self, document: Document) -> Accepted:
+        """The stored event, new or known. Raises `KeyReused`, `InvalidEvent` (it can't be stored),
+        `BacklogFull`, `StoreUnavailable`."""
+        if self._breaker.is_open:
+            raise StoreUnavailable("MongoDB is unavailable; nothing was stored")
+        return await self._commits.ask(document)
+
+    async def accept_many(self, documents: Sequence[Document]) -> list[Accepted | Exception]:
+        """Like `accept`, all in one go; an answer or an error each, in order."""
+        if self._breaker.is_open:
+            raise StoreUnavailable("MongoDB is unavailable; nothing was stored")
+        answers: list[Accepted | Exception] = []
+        for future in [self._commits.ask(document) for document in documents]:
+            try:
+                answers.append(await future)
+            except Exception as error:
+                answers.append(error)
+        return answers
+
+    def stop(self) -> None:
+        """Commits what was taken."""
+        self._commits.stop()
+
+    # on the commit threads
+
+    def _commit(self, documents: Sequence[Document]) -> Sequence[Accepted | Exception]:
+        crash_point("web.before_insert")
+        try:
+            answers = self._stored(documents)
+        except StoreUnavailable as error:
+            self._breaker.trip(error)
+            raise
+        crash_point("web.after_insert")
+        return answers
+
+    def _stored(self, documents: Sequence[Document]) -> Sequence[Accepted | Exception]:
+        """A document that can't be stored is found by halving, so that its neighbours are stored.
+
+        Those that were stored before the error are recognised by their `_id`.
+        """
+        try:
+            return self._store.accept(documents)
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            if len(documents) == 1:
+                _log.warning("an event can't be stored: %s", error)
+                return [error]
+            half = len(documents) // 2
+            return [*self._stored(documents[:half]), *self._stored(documents[half:])]
+
+    def _follow_up(
+        self, documents: Sequence[Document], answers: Sequence[Accepted | Exception]
+    ) -> None:
+        """Counts and hints; whatever fails here, the sweep finds the jobs."""
+        fresh = [a for a in answers if isinstance(a, Accepted) and not a.replayed]
+        self._hint(fresh)
+        deltas = Deltas()
+        for accepted in fresh:
+            deltas.add(accepted.document["type"], "received")
+        try:
+            self._counters.add(deltas)
+        except StoreUnavailable as error:
+            _log.warning("%d events were not counted: %s", len(fresh), error)
+
+    def _hint(self, fresh: Sequence[Accepted]) -> None:
+        now = self._clock.now()
+        self._hints.send([a.hint for a in fresh if a.document["next_attempt_at"] <= now])
+        for accepted in fresh:
+            wait = accepted.document["next_attempt_at"] - now
+            if timedelta(0) < wait <= _SOON:
+                self._hints.send_later(accepted.hint, wait.total_seconds())

@@ -1,0 +1,1 @@
+"""The HTTP side: resources, what they read and how they answer."""

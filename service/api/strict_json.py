@@ -1,0 +1,142 @@
+"""Strict JSON (RFC 8259, I-JSON): what two parsers could read differently is refused.
+
+The standard library's parser is told to refuse duplicate keys and what is no JSON number. Faster
+ones take duplicate keys, or turn large integers into floats.
+
+Two kinds of errors: `MalformedBody` for what isn't JSON as we read it, `InvalidEvent` for JSON that
+can't be stored and returned exactly (integers beyond 64 bit, NUL, lone surrogates).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+from service.errors import FieldError, InvalidEvent, MalformedBody
+
+MIN_INTEGER, MAX_INTEGER = -(2**63), 2**63 - 1
+_MOST_ERRORS = 20
+_find_long_number = re.compile(rb"[0-9]{19}").search
+
+
+class _Refused(ValueError):
+    """Raised by the parser's hooks; the message is a sentence for the client."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise _Refused(f"the key {twice[:100]!a} occurs twice in one object")
+    return made
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise _Refused("a number is too large for a double")
+    return value
+
+
+def _integer(text: str) -> int:
+    # More digits than that are beyond any bound, and converting them takes time squared.
+    return int(text) if len(text) <= 40 else MAX_INTEGER + 1
+
+
+def _constant(name: str) -> NoReturn:
+    raise _Refused(f"{name} is no JSON number")
+
+
+_decode = json.JSONDecoder(
+    object_pairs_hook=_object, parse_float=_float, parse_constant=_constant
+).decode
+_decode_long_numbers = json.JSONDecoder(
+    object_pairs_hook=_object, parse_float=_float, parse_constant=_constant, parse_int=_integer
+).decode
+
+
+def parse(body: bytes, max_nesting: int) -> Any:
+    """The value that `body` holds. Raises `MalformedBody`, `InvalidEvent`."""
+    long_number = _find_long_number(body) is not None
+    value = _decoded(body, _decode_long_numbers if long_number else _decode)
+    # Only these can hold anything that the parser lets through and we don't.
+    if long_number or b"\\u" in body or body.count(b"{") + body.count(b"[") > max_nesting:
+        _check(value, max_nesting)
+    return value
+
+
+def _decoded(body: bytes, decode: Any) -> Any:
+    try:
+        return decode(body.decode())
+    except UnicodeDecodeError as error:
+        raise MalformedBody(f"the body is not UTF-8: byte {error.start} can't be read") from None
+    except json.JSONDecodeError as error:
+        if not body.strip():
+            raise MalformedBody("the body is empty") from None
+        where = f"line {error.lineno}, column {error.colno}"
+        raise MalformedBody(f"the body is not JSON: {error.msg} at {where}") from None
+    except _Refused as error:
+        raise MalformedBody(f"the body is not strict JSON: {error}") from None
+    except RecursionError:
+        raise MalformedBody("the body is nested too deeply") from None
+
+
+def _check(value: Any, max_nesting: int) -> None:
+    """Raises for nesting beyond the limit, and for scalars that can't be stored exactly."""
+    errors: list[FieldError] = []
+    level: list[tuple[str, Any]] = [("", value)]
+    for _ in range(max_nesting + 1):
+        level = [found for pointer, inner in level for found in _inside(pointer, inner, errors)]
+        if not level:
+            break
+    else:
+        raise MalformedBody(f"the body is nested deeper than {max_nesting} levels")
+    if errors:
+        raise InvalidEvent("the body holds values that can't be stored", errors[:_MOST_ERRORS])
+
+
+def _inside(pointer: str, value: Any, errors: list[FieldError]) -> Iterator[tuple[str, Any]]:
+    """The containers' members, one level down; notes what is wrong with a scalar or a key."""
+    kind = type(value)
+    if kind is dict:
+        for key, member in value.items():
+            inner = f"{pointer}/{escaped(key)}"
+            if detail := text_error(key):
+                errors.append(FieldError(inner, f"a key with {detail}"))
+            yield from _held(inner, member, errors)
+    elif kind is list:
+        for position, member in enumerate(value):
+            yield from _held(f"{pointer}/{position}", member, errors)
+    else:
+        yield from _held(pointer, value, errors)
+
+
+def _held(pointer: str, member: Any, errors: list[FieldError]) -> Iterator[tuple[str, Any]]:
+    kind = type(member)
+    if kind is dict or kind is list:
+        yield pointer, member
+    elif kind is str:
+        if detail := text_error(member):
+            errors.append(FieldError(pointer, f"a string with {detail}"))
+    elif kind is int and not MIN_INTEGER <= member <= MAX_INTEGER:
+        errors.append(FieldError(pointer, "an integer beyond 64 bits"))
+
+
+def text_error(text: str) -> str | None:
+    """What keeps a text from being stored, if anything."""
+    if "\0" in text:
+        return "a NUL character (U+0000)"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "a lone surrogate"
+    return None
+
+
+def escaped(key: str) -> str:
+    """A key as a part of a JSON pointer (RFC 6901), printable whatever it holds."""
+    text = key.replace("~", "~0").replace("/", "~1")
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\u0000")

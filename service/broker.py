@@ -1,0 +1,185 @@
+"""The Dramatiq broker: Dramatiq's own keys in Redis, messages in and out by the batch.
+
+A queue is three lists (high, normal, low) and holds a bounded window of messages, however long the
+backlog is. What finds no room sets the queue's *overflow*: workers that find the lists empty then
+claim straight from MongoDB, oldest first, until nothing is left there.
+
+A message that should arrive later is not sent at all: its job waits in MongoDB until it is due.
+There are therefore no delay queues, and none of their dangers (messages held in a worker's memory,
+stuck after a lost connection, Dramatiq issue 527).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dramatiq
+import redis
+from dramatiq.brokers.redis import RedisBroker
+from dramatiq.middleware import Middleware
+
+from service.job import Hint, Priority
+from service.later import Later
+from service.messages import hint_message
+
+_log = logging.getLogger(__name__)
+_SCRIPTS = Path(__file__).parent / "lua"
+DEAD_LETTER_QUEUE = "dead_letter"
+FINISHED_CHANNEL = "pulsequeue:finished"
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What a look into a queue gave: (id, message) pairs, and whether MongoDB holds more."""
+
+    messages: list[tuple[bytes, bytes | None]] = field(default_factory=list)
+    overflow: bool = False
+
+
+class PulseBroker(RedisBroker):
+    """`consumer_factory(broker, queue, prefetch, timeout_ms)` makes what Dramatiq consumes with."""
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        *,
+        window: int = 10_000,
+        middleware: Sequence[Middleware] = (),
+        consumer_factory: Callable[..., dramatiq.Consumer] | None = None,
+    ) -> None:
+        super().__init__(  # type: ignore[no-untyped-call]
+            client=client, middleware=list(middleware), maintenance_chance=0
+        )
+        self._window = window
+        self._consumer_factory = consumer_factory
+        self._enqueue_script = self._script("enqueue")
+        self._fetch_script = self._script("fetch")
+        self._ack_script = self._script("ack")
+        self._later: Later[Hint] = Later(self._enqueue_due)
+
+    def _script(self, name: str) -> Any:
+        return self.client.register_script((_SCRIPTS / f"{name}.lua").read_bytes())
+
+    @property
+    def consumer_class(self) -> Any:
+        return self._consumer_factory or super().consumer_class
+
+    def declare_queue(self, queue_name: str) -> None:
+        """Declares the queue, without the delay queue that Dramatiq would add."""
+        if queue_name not in self.queues:
+            self.emit_before("declare_queue", queue_name)
+            self.queues.add(queue_name)
+            self.emit_after("declare_queue", queue_name)
+
+    # out
+
+    def enqueue(
+        self, message: dramatiq.Message[Any], *, delay: int | None = None
+    ) -> dramatiq.Message[Any]:
+        """Sends one message, after `delay` milliseconds if given (what `Retries` asks for).
+
+        A delayed message lives in this process and never for longer than a minute; MongoDB knows
+        when its job is due, and the sweep sends what got lost.
+        """
+        if delay is None:
+            return super().enqueue(message)
+        self.emit_before("enqueue", message, delay)
+        self.hint_later(_hint(message), delay / 1000)
+        self.emit_after("enqueue", message, delay)
+        return message
+
+    def hint_later(self, hint: Hint, seconds: float) -> None:
+        self._later.add(hint, max(0.0, seconds))
+
+    def enqueue_many(self, hints: Sequence[Hint]) -> int:
+        """Sends the messages of many jobs, one round trip a queue; how many found room.
+
+        Raises `redis.RedisError`.
+        """
+        by_queue: dict[str, list[Hint]] = defaultdict(list)
+        for hint in hints:
+            by_queue[hint.queue].append(hint)
+        return sum(self._enqueue_to(queue, group) for queue, group in by_queue.items())
+
+    def _enqueue_to(self, queue: str, hints: list[Hint]) -> int:
+        args: list[Any] = [self._window]
+        for hint in hints:
+            message = hint_message(hint)
+            key = message.options["redis_message_id"]
+            args += (_list_number(hint.priority), key, message.encode())
+        keys = [self.messages_key(queue), *self.list_keys(queue), self.overflow_key(queue)]
+        return int(self._enqueue_script(keys=keys, args=args))
+
+    def _enqueue_due(self, hints: Sequence[Hint]) -> None:
+        try:
+            self.enqueue_many(hints)
+        except redis.RedisError as error:
+            _log.warning("%d hints are left to the sweep: %s", len(hints), error)
+
+    # in
+
+    def fetch(self, queue: str, most: int, first: Sequence[int], popped: bytes = b"") -> Fetched:
+        """Takes up to `most` messages; `first`: how many of high, normal, low before any other.
+
+        Raises `redis.RedisError`.
+        """
+        keys = [
+            self.messages_key(queue),
+            *self.list_keys(queue),
+            self.overflow_key(queue),
+            self.acks_key(queue),
+            f"{self.namespace}:__heartbeats__",
+        ]
+        now_ms = int(time.time() * 1000)
+        overflow, *flat = self._fetch_script(
+            keys=keys, args=[self.broker_id, now_ms, *first, most, popped]
+        )
+        return Fetched(list(zip(flat[::2], flat[1::2], strict=True)), bool(overflow))
+
+    def ack_many(self, pipeline: Any, queue: str, ids: Sequence[str | bytes]) -> None:
+        """Adds to the pipeline the ack of messages that this broker fetched."""
+        keys = [self.messages_key(queue), self.acks_key(queue)]
+        self._ack_script(keys=keys, args=list(ids), client=pipeline)
+
+    def clear_overflow(self, queue: str) -> None:
+        """Says that MongoDB holds nothing more of the queue that has no message."""
+        self.client.delete(self.overflow_key(queue))
+
+    def close(self) -> None:
+        self._later.stop()
+        self.client.close()
+
+    # keys
+
+    def list_keys(self, queue: str) -> list[str]:
+        """The lists of message ids: high, normal (Dramatiq's own key), low."""
+        base = f"{self.namespace}:{queue}"
+        return [f"{base}:high", base, f"{base}:low"]
+
+    def messages_key(self, queue: str) -> str:
+        return f"{self.namespace}:{queue}.msgs"
+
+    def acks_key(self, queue: str) -> str:
+        return f"{self.namespace}:__acks__.{self.broker_id}.{queue}"
+
+    def overflow_key(self, queue: str) -> str:
+        return f"{self.namespace}:{queue}.overflow"
+
+
+def _list_number(priority: str) -> int:
+    return 1 if priority == Priority.HIGH else 3 if priority == Priority.LOW else 2
+
+
+def _hint(message: dramatiq.Message[Any]) -> Hint:
+    return Hint(
+        message.args[0],
+        message.actor_name,
+        message.queue_name,
+        message.options.get("priority", Priority.NORMAL),
+    )

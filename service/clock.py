@@ -1,0 +1,54 @@
+"""MongoDB's clock, read from here.
+
+Every time stamp in the system is the server's: a host whose own clock is an hour off must
+neither rescue, dispatch nor expire anything wrongly. Between two readings the monotonic clock carries it on.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+
+
+class ServerClock:
+    """`now()` is the server's time to a millisecond or so; before a first reading, the host's."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._offset_seconds = time.time() - time.monotonic()
+
+    def learn(self, server_time: datetime, sent: float, received: float) -> None:
+        """Takes a reading: `server_time` (UTC) was read between the monotonic times given.
+
+        The true moment is taken as the middle of the round trip (Cristian's algorithm, 1989).
+        """
+        if server_time.tzinfo is None:
+            server_time = server_time.replace(tzinfo=UTC)
+        with self._lock:
+            self._offset_seconds = server_time.timestamp() - (sent + received) / 2
+
+    def now(self) -> datetime:
+        """UTC, aware, cut to whole milliseconds as BSON stores them."""
+        return from_ms(self.now_ms())
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970."""
+        return int((time.monotonic() + self._offset_seconds) * 1000)
+
+    def host_skew_seconds(self) -> float:
+        """How far the host's clock is ahead of the server's."""
+        return time.time() - (time.monotonic() + self._offset_seconds)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def from_ms(milliseconds: int) -> datetime:
+    """Milliseconds since 1970 as an aware UTC datetime."""
+    return _EPOCH + timedelta(milliseconds=milliseconds)
+
+
+def to_ms(moment: datetime) -> int:
+    """An aware datetime as milliseconds since 1970."""
+    return (moment - _EPOCH) // timedelta(milliseconds=1)

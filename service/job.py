@@ -1,0 +1,254 @@
+"""The job: its statuses, and the pure decisions on what becomes of it.
+
+    pending ──claim──▶ processing ──complete──▶ completed
+       ▲  ▲               │  │ │
+       │  └─retry/release─┘  │ └──reject, budget spent, third crash──▶ failed
+       │                     └──cancelled──▶ cancelled ◀──cancel── pending
+       └──────────── retry (by a client) ── failed, cancelled
+
+Nothing here reads a clock or a server.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from service.backoff import Backoff
+
+DOCUMENT_VERSION = 1
+CRASH_LIMIT = 3
+"""A job that was running alone when its process died, this often, is what kills it."""
+
+
+class JobStatus(StrEnum):
+    PENDING = "pending"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+FINAL = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED})
+TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
+    JobStatus.PENDING: frozenset({JobStatus.PROCESSING, JobStatus.CANCELLED}),
+    JobStatus.PROCESSING: FINAL | {JobStatus.PENDING},
+    JobStatus.COMPLETED: frozenset(),
+    JobStatus.FAILED: frozenset({JobStatus.PENDING}),
+    JobStatus.CANCELLED: frozenset({JobStatus.PENDING}),
+}
+
+
+class Priority(StrEnum):
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
+class Outcome(StrEnum):
+    """How one attempt ended. `UNSTARTED` leaves no entry in the history."""
+
+    COMPLETED = "completed"
+    ERROR = "error"
+    TIMEOUT = "timeout"
+    CRASH = "crash"
+    REJECTED = "rejected"
+    RELEASED = "released"
+    CANCELLED = "cancelled"
+    UNSTARTED = "unstarted"
+
+
+_UNCHARGED = frozenset({Outcome.RELEASED, Outcome.UNSTARTED})
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """What a message says of a job: that it is ready, and where it belongs. Never its content."""
+
+    job_id: str
+    type: str
+    queue: str
+    priority: str
+
+
+@dataclass(slots=True)
+class Job:
+    """A claimed job, as much of its document as running it takes."""
+
+    id: str
+    type: str
+    queue: str
+    priority: str
+    payload: dict[str, Any]
+    attempts: int
+    max_attempts: int
+    claims: int
+    """The fencing token: raised by every claim, never lowered, so that no two claims share it."""
+    time_limit_ms: int
+    created_at: datetime
+    next_attempt_at: datetime | None
+    started_at: datetime
+    worker: str
+    company: int | None = None
+    """At most so many jobs may be held beside each other with this one; None: no suspect."""
+    deaths: int = 0
+    """How many processes died while they held it."""
+    cancel_requested: bool = False
+    request_id: str | None = None
+    traceparent: str | None = None
+
+    @property
+    def hint(self) -> Hint:
+        return Hint(self.id, self.type, self.queue, self.priority)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a handler's run ended, before anything was decided about the job."""
+
+    outcome: Outcome
+    finished_at: datetime
+    result: Any = None
+    message: str | None = None
+    delay_ms: int | None = None
+    """The wait that the handler asked for; None: the type's backoff says."""
+    started_at: datetime | None = None
+    """When the handler itself began; None where it never did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of the job: the next status and all that its update writes."""
+
+    status: JobStatus
+    outcome: Outcome
+    at: datetime
+    result: Any = None
+    error: dict[str, str] | None = None
+    next_attempt_at: datetime | None = None
+    charged: bool = True
+    """Whether the attempt counts; a job given back pays nothing."""
+    company: int | None = None
+    died: bool = False
+    """Whether a process died over it."""
+    started_at: datetime | None = None
+
+    @property
+    def in_history(self) -> bool:
+        return self.outcome is not Outcome.UNSTARTED
+
+
+def judge(job: Job, ending: Ending, delay_ms: int) -> Verdict:
+    """Decides about a job whose attempt has ended. `delay_ms`: the wait before a next attempt."""
+    at = ending.finished_at
+    if ending.outcome in _UNCHARGED:
+        return _give_back(job, ending)
+    if ending.outcome is Outcome.COMPLETED:
+        return Verdict(
+            JobStatus.COMPLETED, ending.outcome, at, ending.result, started_at=ending.started_at
+        )
+    if ending.outcome is Outcome.CANCELLED or job.cancel_requested:
+        return Verdict(JobStatus.CANCELLED, ending.outcome, at, started_at=ending.started_at)
+    error = {"reason": str(ending.outcome), "message": ending.message or ""}
+    if ending.outcome is Outcome.REJECTED or job.attempts >= job.max_attempts:
+        return Verdict(
+            JobStatus.FAILED, ending.outcome, at, error=error, started_at=ending.started_at
+        )
+    return Verdict(
+        JobStatus.PENDING,
+        ending.outcome,
+        at,
+        error=error,
+        next_attempt_at=at + timedelta(milliseconds=delay_ms),
+        started_at=ending.started_at,
+    )
+
+
+def _give_back(job: Job, ending: Ending) -> Verdict:
+    status = JobStatus.CANCELLED if job.cancel_requested else JobStatus.PENDING
+    return Verdict(
+        status,
+        ending.outcome,
+        ending.finished_at,
+        next_attempt_at=None if status in FINAL else job.next_attempt_at or ending.finished_at,
+        charged=False,
+        company=job.company,
+        started_at=ending.started_at,
+    )
+
+
+def unstorable(verdict: Verdict) -> Verdict:
+    """The verdict in place of one that MongoDB can't hold (an integer beyond 64 bits, say)."""
+    error = {"reason": str(Outcome.REJECTED), "message": "the result can't be stored as BSON"}
+    return Verdict(JobStatus.FAILED, Outcome.REJECTED, verdict.at, error=error)
+
+
+def delay_after(job: Job, ending: Ending, backoff: Backoff, rng: Any) -> int:
+    """The wait before the next attempt, in milliseconds: the handler's wish, else the backoff."""
+    if ending.delay_ms is not None:
+        return ending.delay_ms
+    return backoff.delay_ms(job.attempts, rng)
+
+
+@dataclass(frozen=True, slots=True)
+class Stranded:
+    """A job that is `processing` under a worker that is dead."""
+
+    job: Job
+    crashes: int
+    """Crashes already in its history since its budget was last granted."""
+    held: int
+    """How many jobs the dead worker held, this one included."""
+
+
+def judge_stranded(stranded: Stranded, now: datetime) -> Verdict:
+    """Decides about a job whose worker died: whom to blame, and what to risk next.
+
+    Alone with its process, a job is to blame: its third crash, or its last attempt, fails it. In
+    company nobody knows. A first death is taken for bad luck (a deploy, a lack of memory): the
+    attempt counts as a crash, unless it was the last one, and the job runs again like any other.
+    From the second on it costs nothing, and the job may be held with at most an eighth as many
+    others: the company shrinks with each death until the killer is alone, and no job ever fails
+    for what ran beside it.
+    """
+    job, alone = stranded.job, stranded.held == 1
+    if job.cancel_requested:
+        return Verdict(JobStatus.CANCELLED, Outcome.CRASH, now)
+    spent = job.attempts >= job.max_attempts
+    message = f"the worker process died while it held {stranded.held} job(s), this one among them"
+    error = {"reason": str(Outcome.CRASH), "message": message}
+    if alone and (spent or stranded.crashes + 1 >= CRASH_LIMIT):
+        return Verdict(JobStatus.FAILED, Outcome.CRASH, now, error=error)
+    first = job.deaths == 0
+    charged = alone or (first and not spent)
+    company = 1 if alone else None if first else max(1, stranded.held // 8)
+    return Verdict(
+        JobStatus.PENDING,
+        Outcome.CRASH if charged else Outcome.UNSTARTED,
+        now,
+        error=error,
+        next_attempt_at=now,
+        charged=charged,
+        company=company,
+        died=True,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """A valid event on its way into the store."""
+
+    type: str
+    payload: dict[str, Any]
+    queue: str
+    max_attempts: int
+    time_limit_ms: int
+    priority: str = Priority.NORMAL
+    run_at: datetime | None = None
+    delay_ms: int | None = None
+    idempotency_key: str | None = None
+    fingerprint: str | None = None
+    request_id: str | None = None
+    traceparent: str | None = None

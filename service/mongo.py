@@ -1,0 +1,64 @@
+"""Makes MongoDB clients: every operation with a deadline, every write by majority and journal."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from typing import Any
+
+from pymongo import MongoClient
+from pymongo.database import Database
+from pymongo.errors import PyMongoError
+
+from service.clock import ServerClock
+from service.settings import Settings
+
+Document = dict[str, Any]
+_SELECTION_MS = 2_000
+
+
+def connect(settings: Settings, *, pool_size: int = 20) -> Database[Document]:
+    """The database that the settings name; connects in the background, so never fails here.
+
+    Call it after the fork: a client's sockets and threads must not be shared between processes.
+    """
+    client: MongoClient[Document] = MongoClient(
+        settings.mongodb_uri,
+        appname="pulsequeue",
+        tz_aware=True,
+        w="majority",
+        journal=True,
+        retryWrites=True,
+        maxPoolSize=pool_size,
+        timeoutMS=settings.mongodb_timeout_ms,
+        serverSelectionTimeoutMS=min(_SELECTION_MS, settings.mongodb_timeout_ms),
+        connectTimeoutMS=min(_SELECTION_MS, settings.mongodb_timeout_ms),
+        heartbeatFrequencyMS=2_000,
+    )
+    return client[settings.database]
+
+
+def read_clock(database: Database[Document], clock: ServerClock) -> None:
+    """Takes a reading of the server's clock. Raises `PyMongoError` where there is no answer."""
+    sent = time.monotonic()
+    answer = database.command("hello")
+    clock.learn(answer["localTime"], sent, time.monotonic())
+
+
+class ClockReader(threading.Thread):
+    """Reads the server's clock at start and every few seconds, for processes without heartbeat."""
+
+    def __init__(self, database: Database[Document], clock: ServerClock, every_seconds: float):
+        super().__init__(name="clock", daemon=True)
+        self._database, self._clock, self._every_seconds = database, clock, every_seconds
+        self._stopped = threading.Event()
+
+    def run(self) -> None:
+        while not self._stopped.is_set():
+            with contextlib.suppress(PyMongoError):  # the last reading is carried on meanwhile
+                read_clock(self._database, self._clock)
+            self._stopped.wait(self._every_seconds)
+
+    def stop(self) -> None:
+        self._stopped.set()

@@ -1,0 +1,25 @@
+"""Everything that PulseQueue asks of MongoDB; the only package with queries.
+
+Each transition of a job is one guarded update of one document. A guard that matches nothing means
+that somebody else was faster, and is an answer, never an error.
+"""
+
+from service.store.counters import Counters, Deltas
+from service.store.indexes import ensure_indexes
+from service.store.jobs import Accepted, JobStore
+from service.store.leader import LeaderLease
+from service.store.listing import Filter, Listing
+from service.store.workers import Worker, WorkerStore
+
+__all__ = [
+    "Accepted",
+    "Counters",
+    "Deltas",
+    "Filter",
+    "JobStore",
+    "LeaderLease",
+    "Listing",
+    "Worker",
+    "WorkerStore",
+    "ensure_indexes",
+]

@@ -1,0 +1,534 @@
+"""Jobs: accept, claim, finish, and what a client may ask of one."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from pymongo import ReturnDocument, UpdateOne
+from pymongo.collection import Collection
+from pymongo.database import Database
+from pymongo.errors import AutoReconnect, BulkWriteError
+
+from service.clock import from_ms
+from service.errors import KeyReused, NotAllowedNow, StoreUnavailable, UnknownEvent
+from service.ids import new_id
+from service.job import (
+    DOCUMENT_VERSION,
+    FINAL,
+    Hint,
+    Job,
+    JobStatus,
+    NewEvent,
+    Outcome,
+    Stranded,
+    Verdict,
+)
+from service.mongo import Document
+from service.store.guard import mongo_errors
+
+_DUPLICATE_KEY = 11000
+_CLAIM_SLACK = timedelta(milliseconds=100)
+"""Two processes' readings of the server's clock may differ by some milliseconds; a claim that came
+a moment early by that must not be refused, because its message would be gone."""
+
+_CLAIMED_FIELDS = dict.fromkeys(
+    (
+        "type",
+        "queue",
+        "priority",
+        "payload",
+        "attempts",
+        "max_attempts",
+        "claims",
+        "time_limit_ms",
+        "created_at",
+        "next_attempt_at",
+        "started_at",
+        "worker",
+        "company",
+        "deaths",
+        "cancel_requested",
+        "request_id",
+        "traceparent",
+    ),
+    1,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long final jobs are kept, in seconds by status; None: for ever."""
+
+    completed_seconds: int | None = None
+    failed_seconds: int | None = None
+    cancelled_seconds: int | None = None
+
+    def expires_at(self, status: JobStatus, at: datetime) -> datetime | None:
+        seconds: int | None = getattr(self, f"{status}_seconds")
+        return None if seconds is None else at + timedelta(seconds=seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What the store has for a posted event: its document, new or (a known key) the first one."""
+
+    document: Document
+    replayed: bool = False
+
+    @property
+    def hint(self) -> Hint:
+        return hint_of(self.document)
+
+
+class JobStore:
+    """The collection `jobs`. Every method raises `StoreUnavailable` where MongoDB gives no answer."""
+
+    def __init__(
+        self,
+        database: Database[Document],
+        *,
+        retention: Retention | None = None,
+        history_limit: int = 100,
+    ) -> None:
+        self._jobs: Collection[Document] = database["jobs"]
+        self._retention = retention or Retention()
+        self._history_limit = history_limit
+        self._claim_number = itertools.count()
+        self._claim_prefix = os.urandom(6).hex()
+
+    # accept
+
+    def accept(self, documents: Sequence[Document]) -> list[Accepted | KeyReused]:
+        """Inserts new jobs by majority and journal, all that are new whatever becomes of the rest.
+
+        One answer a document, in order: accepted, replayed (known key, same fingerprint) or
+        `KeyReused`. After a lost reply the same documents are sent once more: an `_id` that is
+        there already was written by the first try.
+        """
+        with mongo_errors():
+            try:
+                taken = self._insert(documents)
+            except AutoReconnect as error:
+                if error.timeout:
+                    raise
+                taken = self._insert(documents)
+            if not taken:
+                return [Accepted(document) for document in documents]
+            return self._with_replays(documents, taken)
+
+    def _insert(self, documents: Sequence[Document]) -> set[int]:
+        """Positions of the documents whose idempotency key is taken."""
+        try:
+            self._jobs.insert_many(documents, ordered=False)
+        except BulkWriteError as error:
+            failures = error.details["writeErrors"]
+            if any(f["code"] != _DUPLICATE_KEY for f in failures) or error.details.get(
+                "writeConcernErrors"
+            ):
+                raise
+            return {f["index"] for f in failures if "idempotency_key" in f["keyPattern"]}
+        return set()
+
+    def _with_replays(
+        self, documents: Sequence[Document], taken: set[int]
+    ) -> list[Accepted | KeyReused]:
+        keys = [documents[i]["idempotency_key"] for i in taken]
+        known = {
+            d["idempotency_key"]: d for d in self._jobs.find({"idempotency_key": {"$in": keys}})
+        }
+        answers: list[Accepted | KeyReused] = []
+        for position, document in enumerate(documents):
+            first = known.get(document["idempotency_key"]) if position in taken else None
+            if position not in taken or (first is not None and first["_id"] == document["_id"]):
+                answers.append(Accepted(document))
+            elif first is None:
+                raise StoreUnavailable("the first event of an idempotency key expired meanwhile")
+            elif first["fingerprint"] != document["fingerprint"]:
+                answers.append(KeyReused("this idempotency key was used for another body"))
+            else:
+                answers.append(Accepted(first, replayed=True))
+        return answers
+
+    # claim
+
+    def claim(self, job_ids: Sequence[str], worker: str, now: datetime) -> list[Job]:
+        """Takes those of the jobs that are pending, due and no suspects, for `worker`.
+
+        Who else asks for the same jobs gets none of them. Each claim raises `attempts` and the
+        fencing token `claims`.
+        """
+        return self._claim(job_ids, worker, now, {"company": None})
+
+    def claim_suspects(self, job_ids: Sequence[str], worker: str, now: datetime) -> list[Job]:
+        """Like `claim`, for jobs that were held by a process that died."""
+        return self._claim(job_ids, worker, now, {"company": {"$exists": True}})
+
+    def _claim(
+        self, job_ids: Sequence[str], worker: str, now: datetime, guard: Document
+    ) -> list[Job]:
+        token = f"{self._claim_prefix}-{next(self._claim_number)}"
+        free = {"status": "pending", "next_attempt_at": {"$lte": now + _CLAIM_SLACK}, **guard}
+        update = {
+            "$set": {
+                "status": "processing",
+                "worker": worker,
+                "claim": token,
+                "started_at": now,
+                "updated_at": now,
+            },
+            "$inc": {"attempts": 1, "claims": 1},
+        }
+        with mongo_errors():
+            if len(job_ids) == 1:
+                document = self._jobs.find_one_and_update(
+                    {"_id": job_ids[0], **free},
+                    update,
+                    projection=_CLAIMED_FIELDS,
+                    return_document=ReturnDocument.AFTER,
+                )
+                return [] if document is None else [_job(document)]
+            ids = {"$in": list(job_ids)}
+            if self._jobs.update_many({"_id": ids, **free}, update).modified_count == 0:
+                return []
+            return [_job(d) for d in self._jobs.find({"_id": ids, "claim": token}, _CLAIMED_FIELDS)]
+
+    # what waits
+
+    def due(
+        self,
+        queue: str,
+        priority: str,
+        now: datetime,
+        *,
+        limit: int,
+        skip: int = 0,
+        without_types: Sequence[str] = (),
+    ) -> list[Hint]:
+        """The oldest due jobs of a queue that are no suspects... or were: a claim tells."""
+        query: Document = {
+            "status": "pending",
+            "queue": queue,
+            "priority": priority,
+            "next_attempt_at": {"$lte": now},
+        }
+        if without_types:
+            query["type"] = {"$nin": list(without_types)}
+        with mongo_errors():
+            found = self._jobs.find(
+                query,
+                {"type": 1},
+                sort=[("next_attempt_at", 1), ("_id", 1)],
+                limit=limit,
+                skip=skip,
+                hint="waiting",
+            )
+            return [Hint(d["_id"], d["type"], queue, priority) for d in found]
+
+    def suspects(self, queues: Iterable[str], limit: int) -> list[tuple[str, int]]:
+        """Pending jobs that were held by a process that died: id and the company they may have."""
+        query = {
+            "status": "pending",
+            "company": {"$exists": True},
+            "queue": {"$in": list(queues)},
+        }
+        with mongo_errors():
+            found = self._jobs.find(
+                query, {"company": 1}, sort=[("company", -1)], limit=limit, hint="suspects"
+            )
+            return [(d["_id"], d["company"]) for d in found]
+
+    # finish
+
+    def finish(self, batch: Sequence[tuple[Job, Verdict]]) -> set[str]:
+        """Writes what became of claimed jobs; the ids of those that were taken away meanwhile.
+
+        Each update is guarded by the claim that the job was run under. Sending a batch again after
+        a lost reply is harmless: what was applied is recognised by its entry in the history.
+        """
+        updates = [self._finishing(job, verdict) for job, verdict in batch]
+        with mongo_errors():
+            result = self._jobs.bulk_write(updates, ordered=False)
+            if result.matched_count == len(batch):
+                return set()
+            return self._fenced(batch)
+
+    def _finishing(self, job: Job, verdict: Verdict) -> UpdateOne:
+        fields: Document = {
+            "status": verdict.status.value,
+            "updated_at": verdict.at,
+            "next_attempt_at": verdict.next_attempt_at,
+        }
+        update: Document = {"$set": fields, "$unset": {"claim": ""}}
+        if verdict.status in FINAL:
+            self._finalize(fields, verdict)
+        if verdict.error is not None and verdict.in_history:
+            fields["error"] = verdict.error
+        if verdict.company is not None:
+            fields["company"] = verdict.company
+        steps = {"attempts": 0 if verdict.charged else -1, "deaths": int(verdict.died)}
+        if any(steps.values()):
+            update["$inc"] = {name: step for name, step in steps.items() if step}
+        if verdict.in_history:
+            entry = [_history_entry(job, verdict)]
+            update["$push"] = {"history": {"$each": entry, "$slice": -self._history_limit}}
+        guard = {"_id": job.id, "status": "processing", "claims": job.claims}
+        return UpdateOne(guard, update)
+
+    def _finalize(self, fields: Document, verdict: Verdict) -> None:
+        fields["finished_at"] = verdict.at
+        fields["result"] = verdict.result
+        fields["error"] = verdict.error
+        if (expires_at := self._retention.expires_at(verdict.status, verdict.at)) is not None:
+            fields["expires_at"] = expires_at
+        if verdict.status is JobStatus.FAILED:
+            fields["dead_letter_due"] = verdict.at
+
+    def _fenced(self, batch: Sequence[tuple[Job, Verdict]]) -> set[str]:
+        ids = [job.id for job, _ in batch]
+        found = self._jobs.find({"_id": {"$in": ids}}, {"history": {"$slice": -1}, "status": 1})
+        now_there = {d["_id"]: d for d in found}
+        return {
+            job.id
+            for job, verdict in batch
+            if verdict.in_history and not _is_applied(job, verdict, now_there.get(job.id))
+        }
+
+    # rescue
+
+    def stranded(self, worker: str) -> list[Stranded]:
+        """What is still `processing` under a worker that is dead."""
+        query = {"status": "processing", "worker": worker}
+        with mongo_errors():
+            found = list(
+                self._jobs.find(query, _CLAIMED_FIELDS | {"history": 1, "retried_from": 1})
+            )
+        return [Stranded(_job(d), _crashes(d), len(found)) for d in found]
+
+    def holders(self) -> set[str]:
+        """The workers that hold jobs, dead ones included."""
+        pipeline = [{"$match": {"status": "processing"}}, {"$group": {"_id": "$worker"}}]
+        with mongo_errors():
+            return {d["_id"] for d in self._jobs.aggregate(pipeline)}
+
+    def cancel_requests(self, worker: str) -> list[str]:
+        """The jobs under this worker that a client wants cancelled."""
+        query = {"status": "processing", "worker": worker, "cancel_requested": True}
+        with mongo_errors():
+            return [d["_id"] for d in self._jobs.find(query, {"_id": 1})]
+
+    def progress(self, job: Job, value: Any) -> None:
+        """Sets the job's `progress`, while it is run under this claim."""
+        guard = {"_id": job.id, "status": "processing", "claims": job.claims}
+        with mongo_errors():
+            self._jobs.update_one(guard, {"$set": {"progress": value}})
+
+    # dead letters
+
+    def undelivered_dead_letters(self, before: datetime, limit: int) -> list[Document]:
+        """Failed jobs since before then whose dead letter hasn't arrived, oldest first."""
+        with mongo_errors():
+            return list(
+                self._jobs.find(
+                    {"dead_letter_due": {"$lte": before}},
+                    {"type": 1, "queue": 1, "attempts": 1, "max_attempts": 1},
+                    sort=[("dead_letter_due", 1)],
+                    limit=limit,
+                )
+            )
+
+    def take_dead_letter(self, job_id: str, now: datetime) -> Document | None:
+        """Notes that the dead letter has arrived; the job, or None where that was known or it
+        isn't failed (any more)."""
+        with mongo_errors():
+            return self._jobs.find_one_and_update(
+                {"_id": job_id, "status": "failed", "dead_letter_due": {"$exists": True}},
+                {"$set": {"dead_lettered_at": now}, "$unset": {"dead_letter_due": ""}},
+                return_document=ReturnDocument.AFTER,
+            )
+
+    # a client's requests
+
+    def get(self, job_id: str) -> Document:
+        """Raises `UnknownEvent`."""
+        with mongo_errors():
+            document = self._jobs.find_one({"_id": job_id})
+        if document is None:
+            raise UnknownEvent(f"no event has the id {job_id}")
+        return document
+
+    def finals(self, job_ids: Sequence[str]) -> list[str]:
+        """Those of the jobs that have a final status, or are gone."""
+        query = {"_id": {"$in": list(job_ids)}, "status": {"$in": ["pending", "processing"]}}
+        with mongo_errors():
+            still_open = {d["_id"] for d in self._jobs.find(query, {"_id": 1})}
+        return [job_id for job_id in job_ids if job_id not in still_open]
+
+    def cancel(self, job_id: str, now: datetime) -> tuple[Document, bool]:
+        """Cancels a pending job, or asks a processing one to stop; the job, and whether this call
+        made it `cancelled`. Raises `UnknownEvent`, `NotAllowedNow`."""
+        cancelled: Document = {
+            "status": "cancelled",
+            "finished_at": now,
+            "updated_at": now,
+            "next_attempt_at": None,
+        }
+        if (expires_at := self._retention.expires_at(JobStatus.CANCELLED, now)) is not None:
+            cancelled["expires_at"] = expires_at
+        asked = {"cancel_requested": True, "updated_at": now}
+        with mongo_errors():
+            for status, fields in (("pending", cancelled), ("processing", asked)) * 2:
+                document = self._jobs.find_one_and_update(
+                    {"_id": job_id, "status": status},
+                    {"$set": fields},
+                    return_document=ReturnDocument.AFTER,
+                )
+                if document is not None:
+                    return document, status == "pending"
+        document = self.get(job_id)
+        if document["status"] == "cancelled":
+            return document, False
+        raise NotAllowedNow(f"an event that is {document['status']} can't be cancelled")
+
+    def retry(self, job_id: str, now: datetime) -> Document:
+        """Makes a failed or cancelled job pending again, with a fresh budget.
+
+        Raises `UnknownEvent`, `NotAllowedNow`.
+        """
+        with mongo_errors():
+            document = self._jobs.find_one_and_update(
+                {"_id": job_id, "status": {"$in": ["failed", "cancelled"]}},
+                retrying(now),
+                return_document=ReturnDocument.AFTER,
+            )
+        if document is not None:
+            return document
+        status = self.get(job_id)["status"]
+        raise NotAllowedNow(f"an event that is {status} can't be retried")
+
+
+def retrying(now: datetime) -> list[Document]:
+    """The update that gives a final job a fresh budget. It holds no text of a client's."""
+    return [
+        {
+            "$set": {
+                "status": "pending",
+                "max_attempts": {"$add": ["$max_attempts", "$budget"]},
+                "retried_from": "$attempts",
+                "next_attempt_at": now,
+                "updated_at": now,
+                "finished_at": None,
+                "result": None,
+                "error": None,
+            }
+        },
+        {
+            "$unset": [
+                "expires_at",
+                "dead_letter_due",
+                "dead_lettered_at",
+                "cancel_requested",
+                "company",
+                "deaths",
+                "progress",
+            ]
+        },
+    ]
+
+
+def new_document(event: NewEvent, now_ms: int) -> Document:
+    """The document of a new job, its `_id` made for this moment (milliseconds since 1970)."""
+    now = from_ms(now_ms)
+    run_at = event.run_at
+    if event.delay_ms:
+        run_at = now + timedelta(milliseconds=event.delay_ms)
+    document: Document = {
+        "_id": new_id(now_ms),
+        "v": DOCUMENT_VERSION,
+        "type": event.type,
+        "payload": event.payload,
+        "status": "pending",
+        "priority": event.priority,
+        "queue": event.queue,
+        "attempts": 0,
+        "max_attempts": event.max_attempts,
+        "budget": event.max_attempts,
+        "claims": 0,
+        "time_limit_ms": event.time_limit_ms,
+        "created_at": now,
+        "updated_at": now,
+        "run_at": run_at,
+        "next_attempt_at": now if run_at is None or run_at < now else run_at,
+        "started_at": None,
+        "finished_at": None,
+        "result": None,
+        "error": None,
+        "history": [],
+    }
+    if event.request_id is not None:
+        document["request_id"] = event.request_id
+    if event.traceparent is not None:
+        document["traceparent"] = event.traceparent
+    if event.idempotency_key is not None:
+        document["idempotency_key"] = event.idempotency_key
+        document["fingerprint"] = event.fingerprint
+    return document
+
+
+def hint_of(document: Document) -> Hint:
+    return Hint(document["_id"], document["type"], document["queue"], document["priority"])
+
+
+def _job(document: Document) -> Job:
+    return Job(
+        id=document["_id"],
+        type=document["type"],
+        queue=document["queue"],
+        priority=document["priority"],
+        payload=document["payload"],
+        attempts=document["attempts"],
+        max_attempts=document["max_attempts"],
+        claims=document["claims"],
+        time_limit_ms=document["time_limit_ms"],
+        created_at=document["created_at"],
+        next_attempt_at=document["next_attempt_at"],
+        started_at=document["started_at"],
+        worker=document["worker"],
+        company=document.get("company"),
+        deaths=document.get("deaths", 0),
+        cancel_requested=document.get("cancel_requested", False),
+        request_id=document.get("request_id"),
+        traceparent=document.get("traceparent"),
+    )
+
+
+def _history_entry(job: Job, verdict: Verdict) -> Document:
+    return {
+        "attempt": job.attempts,
+        "worker": job.worker,
+        "started_at": verdict.started_at or job.started_at,
+        "finished_at": verdict.at,
+        "outcome": verdict.outcome.value,
+        "error": verdict.error,
+    }
+
+
+def _is_applied(job: Job, verdict: Verdict, document: Document | None) -> bool:
+    last = (document or {}).get("history", [])[-1:]
+    return bool(last) and (
+        last[0]["attempt"] == job.attempts
+        and last[0]["worker"] == job.worker
+        and last[0]["outcome"] == verdict.outcome
+        and last[0]["finished_at"] == verdict.at
+    )
+
+
+def _crashes(document: Document) -> int:
+    """Crashes since the budget was last granted."""
+    since = document.get("retried_from", 0)
+    crashes = [h for h in document["history"] if h["outcome"] == Outcome.CRASH]
+    return sum(h["attempt"] > since for h in crashes)

@@ -1,0 +1,61 @@
+"""Who leads the sweep: a lease document, by the server's clock."""
+
+from __future__ import annotations
+
+import time
+
+from pymongo.database import Database
+from pymongo.errors import DuplicateKeyError
+
+from service.clock import from_ms
+from service.mongo import Document
+from service.store.guard import mongo_errors
+
+
+class LeaderLease:
+    """One holder at a time. Two leaders for a moment are harmless: all they do is guarded."""
+
+    def __init__(self, database: Database[Document], holder: str, seconds: float) -> None:
+        self._leases = database["leases"]
+        self._holder, self._seconds = holder, seconds
+        self._held_until = float("-inf")
+
+    def renew(self) -> bool:
+        """Takes or keeps the lease where it is free, ours or expired; whether it is ours now."""
+        asked = time.monotonic()
+        with mongo_errors():
+            won = self._take() or (self._found() and self._take())
+        self._held_until = asked + self._seconds if won else float("-inf")
+        return self.is_held
+
+    def _take(self) -> bool:
+        free = {"$expr": {"$lt": ["$until", "$$NOW"]}}
+        until = {"$add": ["$$NOW", int(self._seconds * 1000)]}
+        result = self._leases.update_one(
+            {"_id": "sweep", "$or": [{"holder": self._holder}, free]},
+            [{"$set": {"holder": self._holder, "until": until}}],
+        )
+        return result.matched_count == 1
+
+    def _found(self) -> bool:
+        """Whether the document was missing, and is there now, held by nobody."""
+        try:
+            self._leases.insert_one({"_id": "sweep", "holder": None, "until": from_ms(0)})
+        except DuplicateKeyError:
+            return False
+        return True
+
+    @property
+    def is_held(self) -> bool:
+        """By our own monotonic clock, counted from before the renewal: never longer than it is."""
+        return time.monotonic() < self._held_until
+
+    def bury(self, holder: str) -> None:
+        """Frees the lease of a holder that is known to be gone."""
+        with mongo_errors():
+            self._leases.delete_one({"_id": "sweep", "holder": holder})
+
+    def resign(self) -> None:
+        """Frees the lease at once, so that the next leader needn't wait for its end."""
+        self._held_until = float("-inf")
+        self.bury(self._holder)

@@ -1,0 +1,135 @@
+"""Many jobs at once: newest first by keyset, retries by filter, and how much there is of what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pymongo.database import Database
+
+from service.ids import first_id_at
+from service.mongo import Document
+from service.store.guard import mongo_errors
+from service.store.jobs import retrying
+
+_RETRY_CHUNK = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which jobs. Times bound `created_at`: after is inclusive, before is exclusive."""
+
+    status: str | None = None
+    type: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+    def query(self, *, below: str | None = None) -> Document:
+        """As a query; `below`: only ids before that one. An id begins with its time of creation,
+        so that a range of times is a range of ids."""
+        query: Document = {}
+        if self.status is not None:
+            query["status"] = self.status
+        if self.type is not None:
+            query["type"] = self.type
+        ids: dict[str, Any] = {}
+        if self.created_after is not None:
+            ids["$gte"] = first_id_at(self.created_after)
+        uppers = [below] if below else []
+        if self.created_before is not None:
+            uppers.append(first_id_at(self.created_before))
+        if uppers:
+            ids["$lt"] = min(uppers)
+        if ids:
+            query["_id"] = ids
+        return query
+
+
+class Listing:
+    """Reads of many jobs. Every method raises `StoreUnavailable`."""
+
+    def __init__(self, database: Database[Document]) -> None:
+        self._jobs = database["jobs"]
+
+    def page(self, which: Filter, limit: int, below: str | None = None) -> list[Document]:
+        """Newest first, at most `limit`, only ids before `below`."""
+        with mongo_errors():
+            found = self._jobs.find(which.query(below=below), sort=[("_id", -1)], limit=limit)
+            return list(found)
+
+    def count_retryable(self, which: Filter) -> int:
+        with mongo_errors():
+            return self._jobs.count_documents(_retryable(which))
+
+    def retry_many(self, which: Filter, now: datetime) -> Iterable[list[Document]]:
+        """Retries what matches, in chunks; yields the jobs that each chunk made pending."""
+        query = _retryable(which)
+        while True:
+            with mongo_errors():
+                ids = [d["_id"] for d in self._jobs.find(query, {"_id": 1}, limit=_RETRY_CHUNK)]
+                if not ids:
+                    return
+                guard = {"_id": {"$in": ids}, "status": query["status"]}
+                self._jobs.update_many(guard, retrying(now))
+                yield list(
+                    self._jobs.find(
+                        {"_id": {"$in": ids}, "status": "pending", "next_attempt_at": now},
+                        {"type": 1, "queue": 1, "priority": 1},
+                    )
+                )
+
+    def depth(self, queue: str, now: datetime) -> int:
+        """How many jobs of the queue wait and are due."""
+        return self._count_waiting(queue, {"$lte": now})
+
+    def scheduled(self, queue: str, now: datetime) -> int:
+        """How many jobs of the queue wait for their time."""
+        return self._count_waiting(queue, {"$gt": now})
+
+    def processing(self) -> int:
+        with mongo_errors():
+            return self._jobs.count_documents({"status": "processing"})
+
+    def oldest_due(self, queue: str, now: datetime) -> datetime | None:
+        """Since when the queue's longest-waiting due job has been due."""
+        times = []
+        for priority in ("high", "normal", "low"):
+            with mongo_errors():
+                found = self._jobs.find_one(
+                    {
+                        "status": "pending",
+                        "queue": queue,
+                        "priority": priority,
+                        "next_attempt_at": {"$lte": now},
+                    },
+                    {"next_attempt_at": 1},
+                    sort=[("next_attempt_at", 1)],
+                    hint="waiting",
+                )
+            if found is not None:
+                times.append(found["next_attempt_at"])
+        return min(times, default=None)
+
+    def _count_waiting(self, queue: str, times: Document) -> int:
+        total = 0
+        for priority in ("high", "normal", "low"):
+            query = {
+                "status": "pending",
+                "queue": queue,
+                "priority": priority,
+                "next_attempt_at": times,
+            }
+            with mongo_errors():
+                total += self._jobs.count_documents(query, hint="waiting")
+        return total
+
+
+def _retryable(which: Filter) -> Document:
+    query = which.query()
+    final = ["failed", "cancelled"]
+    if "status" in query:
+        final = [s for s in final if s == query["status"]]
+    query["status"] = {"$in": final}
+    return query

@@ -1,0 +1,92 @@
+"""Worker processes: one document each, renewed by its heartbeat, with the server's clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+from pymongo.database import Database
+
+from service.mongo import Document
+from service.store.guard import mongo_errors
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """What a worker process tells of itself."""
+
+    id: str
+    host: str
+    pid: int
+    process_space: str
+    """Where `pid` means something: the same text for processes that can see each other."""
+    pid_started: int
+    """When the process began, in the kernel's ticks since boot: tells a reused pid."""
+    queues: tuple[str, ...]
+    threads: int
+    version: str
+
+
+class WorkerStore:
+    """The collection `workers`. Every method raises `StoreUnavailable`."""
+
+    def __init__(self, database: Database[Document], lease_seconds: float) -> None:
+        self._workers = database["workers"]
+        self._lease_ms = int(lease_seconds * 1000)
+
+    def beat(self, worker: Worker, processing: int) -> None:
+        """Renews the lease on all that the worker holds."""
+        fields = asdict(worker) | {"processing": processing, "queues": list(worker.queues)}
+        del fields["id"]
+        with mongo_errors():
+            self._workers.update_one(
+                {"_id": worker.id},
+                {"$set": fields, "$currentDate": {"heartbeat_at": True}},
+                upsert=True,
+            )
+
+    def remove(self, worker_id: str) -> None:
+        with mongo_errors():
+            self._workers.delete_one({"_id": worker_id})
+
+    def dead_among(self, worker_ids: Iterable[str], believe_heartbeats: bool = True) -> set[str]:
+        """Those that have no document, or (if those are believed) whose heartbeat is too old by
+        the server's clock.
+
+        Read the holders of jobs before this, never after: a worker writes its document before its
+        first claim, so that one which isn't here by now has ended.
+        """
+        ids = set(worker_ids)
+        if not ids:
+            return set()
+        with mongo_errors():
+            found = self._workers.find(
+                {"_id": {"$in": list(ids)}, **(self._fresh() if believe_heartbeats else {})},
+                {"_id": 1},
+            )
+            return ids - {d["_id"] for d in found}
+
+    def alive(self) -> list[Document]:
+        """The documents of the workers alive, with `age_seconds` of their heartbeat."""
+        return [w for w in self.all() if w["age_seconds"] * 1000 < self._lease_ms]
+
+    def all(self) -> list[Document]:
+        """Every worker's document, with `age_seconds`, by id."""
+        age = {"$divide": [{"$subtract": ["$$NOW", "$heartbeat_at"]}, 1000]}
+        with mongo_errors():
+            return list(
+                self._workers.aggregate(
+                    [{"$set": {"age_seconds": age}}, {"$sort": {"_id": 1}}, {"$limit": 1_000}]
+                )
+            )
+
+    def forget_older_than(self, seconds: float) -> int:
+        """Removes documents of workers long dead; how many."""
+        age = {"$subtract": ["$$NOW", "$heartbeat_at"]}
+        with mongo_errors():
+            result = self._workers.delete_many({"$expr": {"$gt": [age, int(seconds * 1000)]}})
+            return result.deleted_count
+
+    def _fresh(self) -> Document:
+        age = {"$subtract": ["$$NOW", "$heartbeat_at"]}
+        return {"$expr": {"$lt": [age, self._lease_ms]}}
