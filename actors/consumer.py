@@ -10,9 +10,11 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import dramatiq
@@ -37,6 +39,7 @@ _MOST = 256
 _MIXED_LOOK = 16
 _BLOCK_SECONDS = 5.0
 _QUIET_SECONDS = 5.0
+_FRONTIER_SECONDS = 1.0
 _PAUSE_SECONDS = 0.25
 _SHARES = {"high": 0.6, "normal": 0.3, "low": 0.1}
 
@@ -63,6 +66,25 @@ class Supply:
     the backlog, so that they don't ask for the same jobs."""
 
 
+class Frontier:
+    """How far into the backlog a consumer has come, by priority: since when the oldest jobs that it
+    last found had been due. Now and then it starts anew, for what others left behind."""
+
+    def __init__(self) -> None:
+        self._oldest: dict[str, datetime | None] = {}
+        self._anew_at = 0.0
+
+    def since(self, priority: str) -> datetime | None:
+        if time.monotonic() >= self._anew_at:
+            self._oldest.clear()
+            self._anew_at = time.monotonic() + _FRONTIER_SECONDS
+        return self._oldest.get(priority)
+
+    def reached(self, priority: str, oldest: datetime | None) -> None:
+        """None (nothing found) starts anew."""
+        self._oldest[priority] = oldest
+
+
 class JobConsumer(Consumer):
     """Yields messages whose jobs this process has claimed; None when there is nothing now."""
 
@@ -71,6 +93,7 @@ class JobConsumer(Consumer):
         self._ready: deque[MessageProxy] = deque()
         self._types = [t for t in supply.catalog if t.queue == queue]
         self._kinds = {t.is_async for t in self._types}
+        self._frontier = Frontier()
         self._rng = random.Random()
         self._pause = threading.Event()
 
@@ -265,12 +288,10 @@ class JobConsumer(Consumer):
         """Claims the oldest due jobs; whether there were any."""
         supply, most = self._supply, self._most()
         saturated = supply.registry.saturated()
-        hints: list[Hint] = []
-        for priority, first in zip(_SHARES, self._first(most), strict=True):
-            index, count = supply.position
-            limit = max(first, most - len(hints)) if priority == "low" else max(first, 1)
-            found = self._due(priority, limit, index * limit if count > 1 else 0, saturated)
-            hints += found
+        index, count = supply.position
+        skip = index * most if count > 1 else 0
+        found = [self._due(priority, most, skip, saturated) for priority in _SHARES]
+        hints = _shared_out(found, self._first(most), most)
         known = [h for h in hints if supply.catalog.get(h.type) is not None]
         if not known:
             return False
@@ -291,10 +312,12 @@ class JobConsumer(Consumer):
             limit=limit,
             skip=skip,
             without_types=without,
+            since=self._frontier.since(priority),
         )
-        if not found and skip:
+        self._frontier.reached(priority, found.oldest)
+        if not found.hints and skip:
             return self._due(priority, limit, 0, without)
-        return found
+        return found.hints
 
     def _take_suspects(self) -> None:
         """Claims jobs that were held by a process that died, in ever smaller company.
@@ -340,3 +363,11 @@ class JobConsumer(Consumer):
 
     def _wait(self, seconds: float) -> None:
         self._pause.wait(seconds)
+
+
+def _shared_out(found: Sequence[list[Hint]], first: Sequence[int], most: int) -> list[Hint]:
+    """Up to `most` in all: of each list its `first` ones, then more in the lists' order."""
+    chosen = [hint for hints, share in zip(found, first, strict=True) for hint in hints[:share]]
+    for hints, share in zip(found, first, strict=True):
+        chosen += hints[share:]
+    return chosen[:most]

@@ -72,7 +72,7 @@ def dispatch(store: JobStore, broker: PulseBroker, queue: str, now: datetime) ->
         return 0
     due: list[Hint] = []
     for priority in Priority:
-        due += store.due(queue, priority, now - DISPATCH_AFTER, limit=_DISPATCH_MOST)
+        due += store.due(queue, priority, now - DISPATCH_AFTER, limit=_DISPATCH_MOST).hints
     if not due:
         return 0
     listed = {

@@ -10,8 +10,8 @@ What an answer means:
 Other 4xx are tried again as 5xx are: a wrong route, a revoked token, a deploy that rejects what the
 last one took are mended at the receiver's end, and then the message should still arrive.
 
-Delivery is at least once: a receiver that answers too late, or whose answer is lost, gets the message
-again, with the same `webhook-id`.
+Delivery is at least once: a receiver that answers too late, or whose answer is lost, gets the
+message again, with the same `webhook-id`.
 """
 
 from __future__ import annotations
@@ -157,8 +157,8 @@ async def deliver(payload: dict[str, Any], context: Context) -> dict[str, Any]:
     """Posts once. Returns `{"status_code", "duration_ms", "answer"}`; `answer` is the beginning of
     the answer's body, on one line.
 
-    Raises `Reject` where the URL is not, or no longer, allowed, or the answer is final; `RetryLater`
-    where it has a Retry-After; `NotDelivered` and `NoAnswer` otherwise.
+    Raises `Reject` where the URL is not, or no longer, allowed, or the answer is final;
+    `RetryLater` where it has a Retry-After; `NotDelivered` and `NoAnswer` otherwise.
     """
     if context.is_cancelled():
         raise Cancelled

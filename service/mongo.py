@@ -7,9 +7,10 @@ import threading
 import time
 from typing import Any
 
+import pymongo
 from pymongo import MongoClient
 from pymongo.database import Database
-from pymongo.errors import PyMongoError
+from pymongo.errors import NotPrimaryError, PyMongoError
 
 from service.clock import ServerClock
 from service.settings import Settings
@@ -44,6 +45,13 @@ def read_clock(database: Database[Document], clock: ServerClock) -> None:
     sent = time.monotonic()
     answer = database.command("hello")
     clock.learn(answer["localTime"], sent, time.monotonic())
+
+
+def check_writable(database: Database[Document], timeout_seconds: float) -> None:
+    """Raises `PyMongoError` where no server takes writes, or none says so in time."""
+    with pymongo.timeout(timeout_seconds):
+        if not database.command("hello").get("isWritablePrimary"):
+            raise NotPrimaryError("no server takes writes")
 
 
 class ClockReader(threading.Thread):

@@ -13,6 +13,8 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from service.errors import SettingError
+from service.outbound.hosts import allowed_hosts
+from service.outbound.signing import secrets
 
 
 def _setting(
@@ -156,6 +158,8 @@ class Settings:
         settings = cls(**values)
         if settings.lease_seconds < 2 * settings.heartbeat_seconds:
             raise SettingError("LEASE_SECONDS: must be at least twice HEARTBEAT_SECONDS")
+        allowed_hosts(settings.webhook_allowed_hosts)
+        secrets(settings.webhook_secrets)
         return settings
 
     @property

@@ -30,6 +30,8 @@ BEGAN = "pulsequeue.began"
 _is_request_id = re.compile(r"[!-~]{1,128}").fullmatch
 _MAX_TARGET_BYTES = 4_096
 _MAX_HEADER_BYTES = 16_384
+_DRAIN_BYTES, _DRAIN_SECONDS = 33_554_432, 2.0
+_BODY_UNREAD = frozenset({408, 413})
 
 Scope = dict[str, Any]
 Receive = Callable[[], Coroutine[Any, Any, dict[str, Any]]]
@@ -82,7 +84,7 @@ class WebApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
             declared = self._look_at_headers(scope)
             body = await self._body(scope["path"], declared, receive)
         except Refused as refusal:
-            await self._refuse(scope, send, refusal)
+            await self._refuse(scope, receive, send, refusal)
             return
         if body is None:
             return
@@ -91,11 +93,11 @@ class WebApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
 
     def _look_at_headers(self, scope: Scope) -> int | None:
         """Notes the request's id; the declared size of its body, None: it comes in chunks."""
-        given, declared, chunked, total = b"", 0, False, 0
+        given, declared, chunked, total = b"", b"0", False, 0
         for name, value in scope["headers"]:
             total += len(value)
             if name == b"content-length":
-                declared = int(value)
+                declared = value
             elif name == b"x-request-id":
                 given = value
             elif name == b"transfer-encoding":
@@ -109,7 +111,7 @@ class WebApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
             _refuse_query(query)
         if len(scope["path"]) > _MAX_TARGET_BYTES:
             raise Refused(414, f"the path is longer than {_MAX_TARGET_BYTES} bytes")
-        return None if chunked else declared
+        return None if chunked else _size(declared)
 
     async def _body(self, path: str, declared: int | None, receive: Receive) -> bytes | None:
         """All of it; None where the client is gone. Raises `Refused`."""
@@ -134,7 +136,9 @@ class WebApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
             detail = f"the body did not arrive within {self._body_timeout_seconds:g} s"
             raise Refused(408, detail) from None
 
-    async def _refuse(self, scope: Scope, send: Send, refusal: Refused) -> None:
+    async def _refuse(
+        self, scope: Scope, receive: Receive, send: Send, refusal: Refused
+    ) -> None:
         request_id = scope[problems.REQUEST_ID]
         phrase = HTTPStatus(refusal.status).phrase
         body = orjson.dumps(
@@ -144,11 +148,14 @@ class WebApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
             (b"content-type", problems.MEDIA_TYPE.encode()),
             (b"content-length", b"%d" % len(body)),
             (b"x-request-id", request_id.encode()),
-            (b"connection", b"close"),
         ]
+        if refusal.status in _BODY_UNREAD:
+            headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
         self._refused(scope["method"], refusal.status, scope[BEGAN])
+        if refusal.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            await _drain(receive)
 
 
 class _Read:
@@ -173,7 +180,11 @@ class _Resumed:
         self._coroutine, self._waits_for = coroutine, waits_for
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        yield self._waits_for
+        try:
+            yield self._waits_for
+        except BaseException:
+            self._coroutine.close()
+            raise
         return (yield from self._coroutine.__await__())
 
     async def finish(self) -> dict[str, Any]:
@@ -203,6 +214,27 @@ async def _gather(
         if not event.get("more_body", False):
             return b"".join(chunks)
         event = None
+
+
+async def _drain(receive: Receive) -> None:
+    """Reads on for a moment: a connection closed over unread bytes is reset, and the client would
+    lose the answer that tells it why."""
+    left = _DRAIN_BYTES
+    try:
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            while left > 0:
+                event = await receive()
+                left -= len(event.get("body", b""))
+                if event["type"] != "http.request" or not event.get("more_body", False):
+                    return
+    except TimeoutError:
+        pass
+
+
+def _size(value: bytes) -> int:
+    if not value.isdigit():
+        raise Refused(400, "Content-Length is not a number")
+    return int(value)
 
 
 def _too_large(most: int) -> bytes:

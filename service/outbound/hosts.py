@@ -92,7 +92,7 @@ def _entry(text: str) -> AllowedHost:
     match = _ENTRY.fullmatch(text)
     port = int(match["port"]) if match and match["port"] else None
     try:
-        if match is None or port is not None and not 1 <= port <= 65_535:
+        if match is None or (port is not None and not 1 <= port <= 65_535):
             raise TargetRefused("it has a scheme, a path, a wrong port or a misplaced *")
         return AllowedHost(canonical(match["host"]), match["wild"] is not None, port)
     except TargetRefused as error:

@@ -67,7 +67,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:
         """Raises `AddressRefused` unless every address of `host` may be connected to."""
         addresses = await self._checked(host, port)
-        share = None if timeout is None else timeout / len(addresses)
+        share = None if timeout is None else timeout / max(1, len(addresses))
         failure: Exception = httpcore.ConnectError("the host has no address")
         for address in addresses:
             try:

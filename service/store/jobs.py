@@ -85,6 +85,14 @@ class Accepted:
         return hint_of(self.document)
 
 
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Jobs that wait, oldest first, and since when the first of them has been due."""
+
+    hints: list[Hint]
+    oldest: datetime | None
+
+
 class JobStore:
     """The collection `jobs`. Every method raises `StoreUnavailable` where MongoDB gives no answer."""
 
@@ -103,12 +111,13 @@ class JobStore:
 
     # accept
 
-    def accept(self, documents: Sequence[Document]) -> list[Accepted | KeyReused]:
+    def accept(self, documents: Sequence[Document]) -> list[Accepted | Exception]:
         """Inserts new jobs by majority and journal, all that are new whatever becomes of the rest.
 
-        One answer a document, in order: accepted, replayed (known key, same fingerprint) or
-        `KeyReused`. After a lost reply the same documents are sent once more: an `_id` that is
-        there already was written by the first try.
+        One answer a document, in order: accepted, replayed (known key, same fingerprint), or
+        `KeyReused`, or `StoreUnavailable` where nothing can be said of this one. After a lost reply
+        the same documents are sent once more: an `_id` that is there already was written by the
+        first try.
         """
         with mongo_errors():
             try:
@@ -136,18 +145,18 @@ class JobStore:
 
     def _with_replays(
         self, documents: Sequence[Document], taken: set[int]
-    ) -> list[Accepted | KeyReused]:
+    ) -> list[Accepted | Exception]:
         keys = [documents[i]["idempotency_key"] for i in taken]
         known = {
             d["idempotency_key"]: d for d in self._jobs.find({"idempotency_key": {"$in": keys}})
         }
-        answers: list[Accepted | KeyReused] = []
+        answers: list[Accepted | Exception] = []
         for position, document in enumerate(documents):
             first = known.get(document["idempotency_key"]) if position in taken else None
             if position not in taken or (first is not None and first["_id"] == document["_id"]):
                 answers.append(Accepted(document))
             elif first is None:
-                raise StoreUnavailable("the first event of an idempotency key expired meanwhile")
+                answers.append(StoreUnavailable("the key's first event expired meanwhile"))
             elif first["fingerprint"] != document["fingerprint"]:
                 answers.append(KeyReused("this idempotency key was used for another body"))
             else:
@@ -208,26 +217,33 @@ class JobStore:
         limit: int,
         skip: int = 0,
         without_types: Sequence[str] = (),
-    ) -> list[Hint]:
-        """The oldest due jobs of a queue that are no suspects... or were: a claim tells."""
+        since: datetime | None = None,
+    ) -> Due:
+        """The oldest jobs of a queue that are pending and due, suspects included: a claim tells.
+
+        `since` leaves out what was due before: the keys of jobs that were just claimed are still
+        in the index for a while, and passing over thousands of them costs more than the rest.
+        """
         query: Document = {
             "status": "pending",
             "queue": queue,
             "priority": priority,
-            "next_attempt_at": {"$lte": now},
+            "next_attempt_at": {"$lte": now} | ({"$gte": since} if since else {}),
         }
         if without_types:
             query["type"] = {"$nin": list(without_types)}
         with mongo_errors():
             found = self._jobs.find(
                 query,
-                {"type": 1},
+                {"type": 1, "next_attempt_at": 1},
                 sort=[("next_attempt_at", 1), ("_id", 1)],
                 limit=limit,
                 skip=skip,
                 hint="waiting",
             )
-            return [Hint(d["_id"], d["type"], queue, priority) for d in found]
+            documents = list(found)
+        hints = [Hint(d["_id"], d["type"], queue, priority) for d in documents]
+        return Due(hints, documents[0]["next_attempt_at"] if documents else None)
 
     def suspects(self, queues: Iterable[str], limit: int) -> list[tuple[str, int]]:
         """Pending jobs that were held by a process that died: id and the company they may have."""
@@ -360,6 +376,14 @@ class JobStore:
         if document is None:
             raise UnknownEvent(f"no event has the id {job_id}")
         return document
+
+    def get_many(self, job_ids: Sequence[str]) -> list[Document | UnknownEvent]:
+        """Each job's document, in order, or that there is none."""
+        with mongo_errors():
+            found = {d["_id"]: d for d in self._jobs.find({"_id": {"$in": list(set(job_ids))}})}
+        return [
+            found.get(job_id) or UnknownEvent(f"no event has the id {job_id}") for job_id in job_ids
+        ]
 
     def finals(self, job_ids: Sequence[str]) -> list[str]:
         """Those of the jobs that have a final status, or are gone."""

@@ -1,0 +1,101 @@
+"""What clients get: events as JSON, and the headers that go with them."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from service.api.times import shown
+from service.clock import to_ms
+from service.mongo import Document
+from service.store import Accepted
+
+JSON = "application/json"
+_MOMENTS = (
+    "created_at",
+    "updated_at",
+    "run_at",
+    "started_at",
+    "finished_at",
+)
+_FINAL = frozenset({"completed", "failed", "cancelled"})
+_POLL_SECONDS = 1
+
+
+def is_final(document: Document) -> bool:
+    return document["status"] in _FINAL
+
+
+def event(document: Document) -> dict[str, Any]:
+    """An event as `GET /events/{id}` shows it; what is ours alone stays inside."""
+    made: dict[str, Any] = {
+        "id": document["_id"],
+        "type": document["type"],
+        "status": document["status"],
+        "payload": document["payload"],
+        "priority": document["priority"],
+        "attempts": document["attempts"],
+        "max_attempts": document["max_attempts"],
+    }
+    for name in _MOMENTS:
+        made[name] = shown(document[name])
+    pending = document["status"] == "pending"
+    made["next_attempt_at"] = shown(document["next_attempt_at"]) if pending else None
+    made["result"] = document["result"]
+    made["error"] = document["error"]
+    made["history"] = [_attempt(entry) for entry in document["history"]]
+    if "progress" in document:
+        made["progress"] = document["progress"]
+    return made
+
+
+def _attempt(entry: Document) -> dict[str, Any]:
+    return entry | {
+        "started_at": shown(entry["started_at"]),
+        "finished_at": shown(entry["finished_at"]),
+    }
+
+
+def accepted(answer: Accepted) -> dict[str, Any]:
+    """An event as `POST /events` answers it."""
+    document = answer.document
+    return {
+        "id": document["_id"],
+        "type": document["type"],
+        "status": document["status"],
+        "created_at": shown(document["created_at"]),
+        "links": {"self": path(document["_id"])},
+    }
+
+
+def path(event_id: str) -> str:
+    return f"/events/{event_id}"
+
+
+def retry_after(document: Document, now: datetime) -> str | None:
+    """Seconds after which the event may look different; None: never by itself."""
+    if is_final(document):
+        return None
+    due = document["next_attempt_at"]
+    if document["status"] != "pending" or due is None or due <= now:
+        return str(_POLL_SECONDS)
+    return str(max(_POLL_SECONDS, -((to_ms(now) - to_ms(due)) // 1000)))
+
+
+def etag(body: bytes) -> str:
+    """Strong: the same tag is the same bytes."""
+    return f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
+
+
+def matches(if_none_match: str, tag: str) -> bool:
+    """Whether the client has it (RFC 9110, 13.1.2: weak comparison)."""
+    given = [one.strip().removeprefix("W/") for one in if_none_match.split(",")]
+    return "*" in given or tag in given
+
+
+def dumps(value: Any) -> bytes:
+    """JSON in UTF-8; a result may hold what only MongoDB knows, which is shown as text."""
+    return orjson.dumps(value, default=str)

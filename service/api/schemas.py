@@ -1,0 +1,104 @@
+"""What clients may send, as marshmallow schemas; `/openapi.json` is made from the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields, validate
+
+from service.api import times
+from service.api.strict_json import escaped
+from service.catalog import MAX_ATTEMPTS, MAX_TIME_LIMIT_MS, MIN_TIME_LIMIT_MS
+from service.errors import FieldError
+from service.job import Priority
+
+YEAR_MS = 365 * 86_400_000
+KEY_PATTERN = r"^[!-~]{1,255}$"
+_MOST_ERRORS = 20
+
+
+class Moment(fields.Field[Any]):
+    """An RFC 3339 date and time with an offset; loads to an aware UTC datetime."""
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **_: Any) -> Any:
+        if not isinstance(value, str):
+            raise ValidationError("Not a text.")
+        try:
+            return times.parsed(value)
+        except ValueError as error:
+            raise ValidationError(f"{error}.".capitalize()) from None
+
+
+class JsonObject(fields.Field[Any]):
+    """A JSON object of any content, taken as it is."""
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **_: Any) -> Any:
+        if not isinstance(value, dict):
+            raise ValidationError("Not an object.")
+        return value
+
+
+class EventSchema(Schema):
+    """The body of `POST /events`."""
+
+    type = fields.String(
+        required=True,
+        validate=validate.Length(1, 100),
+        metadata={"description": "the event type", "example": "simulate"},
+    )
+    payload = JsonObject(
+        required=True, metadata={"description": "as the schema of its type says", "example": {}}
+    )
+    run_at = Moment(
+        metadata={
+            "description": "when it may start at the earliest, up to a year ahead; in the past: now",
+            "example": "2030-01-31T12:00:00Z",
+        }
+    )
+    delay_ms = fields.Integer(
+        strict=True,
+        validate=validate.Range(0, YEAR_MS),
+        metadata={"description": "how long to wait before it may start; not with `run_at`"},
+    )
+    priority = fields.String(
+        validate=validate.OneOf([str(p) for p in Priority]),
+        metadata={"description": "default: normal"},
+    )
+    max_attempts = fields.Integer(
+        strict=True,
+        validate=validate.Range(1, MAX_ATTEMPTS),
+        metadata={"description": "how often it is tried; default: its type's"},
+    )
+    time_limit_ms = fields.Integer(
+        strict=True,
+        validate=validate.Range(MIN_TIME_LIMIT_MS, MAX_TIME_LIMIT_MS),
+        metadata={"description": "how long one attempt may run; default: its type's"},
+    )
+
+
+class BatchItemSchema(EventSchema):
+    """One event of a batch."""
+
+    idempotency_key = fields.String(
+        validate=validate.Regexp(KEY_PATTERN, error="Not 1 to 255 visible ASCII characters."),
+        metadata={"description": "the same namespace as the header `Idempotency-Key`"},
+    )
+
+
+def field_errors(messages: Any, pointer: str = "") -> list[FieldError]:
+    """marshmallow's messages as pointers and sentences."""
+    found = list(_flat(messages, pointer))
+    return found[:_MOST_ERRORS]
+
+
+def _flat(messages: Any, pointer: str) -> Iterator[FieldError]:
+    if isinstance(messages, Mapping):
+        for key, inner in messages.items():
+            within = pointer if key == "_schema" else f"{pointer}/{escaped(str(key))}"
+            yield from _flat(inner, within)
+    elif isinstance(messages, list):
+        for message in messages:
+            yield from _flat(message, pointer)
+    else:
+        yield FieldError(pointer, str(messages))
