@@ -35,7 +35,7 @@ from service.metrics import WORKER_COUNTS
 from service.store import Counters, Deltas, JobStore
 
 _log = logging.getLogger(__name__)
-_MOST = 256
+_MOST = 512
 _MIXED_LOOK = 16
 _BLOCK_SECONDS = 5.0
 _QUIET_SECONDS = 5.0
@@ -94,6 +94,7 @@ class JobConsumer(Consumer):
         self._types = [t for t in supply.catalog if t.queue == queue]
         self._kinds = {t.is_async for t in self._types}
         self._frontier = Frontier()
+        self._idle = False
         self._rng = random.Random()
         self._pause = threading.Event()
 
@@ -154,21 +155,32 @@ class JobConsumer(Consumer):
 
     def _take_from_redis(self) -> None:
         try:
-            fetched = self._broker.fetch(self._queue, self._most(), self._first())
-            if not fetched.messages:
-                if fetched.overflow and self._types:
-                    self._take_overflow()
-                    return
-                popped = self._block()
-                if popped is None:
-                    return
-                fetched = self._broker.fetch(self._queue, self._most(), self._first(), popped)
+            if self._idle:
+                self._take_when_woken()
+            else:
+                self._take_at_once(b"")
         except redis.RedisError as error:
             _log.warning("Redis is away, jobs come straight from MongoDB: %s", error)
             self._supply.redis_away.set()
-            return
+
+    def _take_at_once(self, popped: bytes) -> None:
+        fetched = self._broker.fetch(self._queue, self._most(), self._first(), popped)
         crash_point("worker.after_fetch")
-        self._take(fetched.messages)
+        if fetched.messages:
+            self._take(fetched.messages)
+        elif fetched.overflow and self._types:
+            self._take_overflow()
+        else:
+            self._idle = True
+
+    def _take_when_woken(self) -> None:
+        """Blocks until there is something; an idle consumer costs Redis next to nothing."""
+        popped = self._block()
+        if popped is not None:
+            self._idle = False
+            self._take_at_once(popped)
+        elif self._types and self._broker.has_overflow(self._queue):
+            self._idle = False
 
     def _block(self) -> bytes | None:
         """Waits for a message, without polling; its id, taken off its list."""
@@ -328,7 +340,8 @@ class JobConsumer(Consumer):
         """
         supply = self._supply
         with supply.alone:
-            waiting = supply.store.suspects([self._queue], _MOST)
+            types = [t.name for t in self._types]
+            waiting = supply.store.suspects([self._queue], types, supply.clock.now(), _MOST)
             if not waiting:
                 supply.suspects_wait.clear()
                 return

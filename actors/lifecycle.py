@@ -62,7 +62,8 @@ class Lifecycle(Middleware):
             {
                 "heartbeat": (self._settings.heartbeat_seconds, process.beat),
                 "look": (_LOOK_SECONDS, process.look),
-                "sweep": (self._settings.sweep_seconds, process.sweep),
+                "dispatch": (self._settings.sweep_seconds, process.dispatch),
+                "sweep": (2 * self._settings.sweep_seconds, process.sweep),
                 "tidy": (_TIDY_SECONDS, process.tidy),
             }
         )

@@ -145,7 +145,8 @@ class WorkerProcess:
         if self.identity.id in alive:
             self._supply.position = (alive.index(self.identity.id), len(alive))
         self._bury_neighbours(workers)
-        if self.store.suspects(self._queues, 1):
+        types = [t.name for t in self._catalog]
+        if self.store.suspects(self._queues, types, self.clock.now(), 1):
             self._supply.suspects_wait.set()
         if len(self._registry):
             for job_id in self.store.cancel_requests(self.identity.id):
@@ -155,7 +156,7 @@ class WorkerProcess:
 
     def sweep(self) -> None:
         """One tick of the sweep, where this process leads it."""
-        if not self._leader.is_held or self._supply.draining.is_set():
+        if not self._leads:
             return
         now = self.clock.now()
         # After an outage of MongoDB every heartbeat is old; the living get time for a new one.
@@ -171,9 +172,17 @@ class WorkerProcess:
             return
         if rescued:
             self._broker.enqueue_many(rescued)
-        for queue in self._catalog.queues:
-            sweep.dispatch(self.store, self._broker, queue, now)
         sweep.send_dead_letters(self.store, self._broker, DEAD_LETTER, now)
+
+    def dispatch(self) -> None:
+        """The sweep's quickest part: messages for due jobs that have none."""
+        if self._leads and not self._supply.redis_away.is_set():
+            for queue in self._catalog.queues:
+                sweep.dispatch(self.store, self._broker, queue, self.clock.now())
+
+    @property
+    def _leads(self) -> bool:
+        return self._leader.is_held and not self._supply.draining.is_set()
 
     def tidy(self) -> None:
         """What needs doing now and then."""

@@ -68,12 +68,10 @@ def dispatch(store: JobStore, broker: PulseBroker, queue: str, now: datetime) ->
 
     Where the queue's overflow is set, workers come to MongoDB by themselves.
     """
-    if broker.client.exists(broker.overflow_key(queue)):
-        return 0
     due: list[Hint] = []
     for priority in Priority:
         due += store.due(queue, priority, now - DISPATCH_AFTER, limit=_DISPATCH_MOST).hints
-    if not due:
+    if not due or broker.has_overflow(queue):
         return 0
     listed = {
         job_id_of(key)

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -170,11 +170,19 @@ def _section(title: str, options: Mapping[str, object]) -> str:
     return "\n".join([f"[{title}]", *lines, ""])
 
 
-def leftovers(local: Path) -> list[psutil.Process]:
-    """What an `infra/up` on this data folder started and left: supervisord first, servers last.
+def end_leftovers(local: Path, tell: Callable[[str], None]) -> None:
+    """Ends, by process id, what an `infra/up` on this data folder started and left."""
+    while found := leftovers(local):
+        tell(f"Ending {found[0].name()} ({found[0].pid}), left from an earlier start")
+        _end(found[0])
 
-    All of them are of supervisord's session. No process id is given out again while a session has
-    it, so only a leader younger than our file can be a stranger's.
+
+def leftovers(local: Path) -> list[psutil.Process]:
+    """All of supervisord's session, in the order to end them: itself, then masters before their
+    children, which they would replace, and servers last, since they are the oldest.
+
+    No process id is given out again while a session has it, so only a leader younger than our file
+    can be a stranger.
     """
     try:
         session = int((local / SESSION_FILE).read_text())
@@ -184,16 +192,7 @@ def leftovers(local: Path) -> list[psutil.Process]:
     written = (local / SESSION_FILE).stat().st_mtime
     if any(p.pid == session and p.create_time() > written + 1 for p in members):
         return []
-    return sorted(members, key=lambda p: (p.pid != session, -p.create_time()))
-
-
-def end_leftovers(local: Path) -> list[str]:
-    """Stops them one by one, by process id; gives their names."""
-    ended = []
-    while found := leftovers(local):
-        ended.append(f"{found[0].name()} ({found[0].pid})")
-        _end(found[0])
-    return ended
+    return sorted(members, key=lambda p: (p.pid != session, not _is_master(p), -p.create_time()))
 
 
 def _end(process: psutil.Process) -> None:
@@ -206,6 +205,14 @@ def _end(process: psutil.Process) -> None:
         process.wait()
     except psutil.NoSuchProcess:
         pass
+
+
+def _is_master(process: psutil.Process) -> bool:
+    """supervisord makes each of its children the leader of a group."""
+    try:
+        return bool(os.getpgid(process.pid) == process.pid)
+    except OSError:  # gone meanwhile
+        return False
 
 
 def _session_of(process: psutil.Process) -> int | None:

@@ -83,8 +83,7 @@ def only_one() -> Iterator[None]:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
-        if ended := end_leftovers(LOCAL):
-            say(f"Ended what an earlier start left behind: {', '.join(ended)}")
+        end_leftovers(LOCAL, say)
         yield
 
 
@@ -258,7 +257,7 @@ def stop(supervisor: Supervisor, followers: dict[str, LogFollower]) -> None:
         show_logs(followers)
         time.sleep(0.1)
     show_logs(followers)
-    end_leftovers(LOCAL)
+    end_leftovers(LOCAL, say)
     supervisor.clean_up()
 
 

@@ -147,6 +147,10 @@ class PulseBroker(RedisBroker):
         keys = [self.messages_key(queue), self.acks_key(queue)]
         self._ack_script(keys=keys, args=list(ids), client=pipeline)
 
+    def has_overflow(self, queue: str) -> bool:
+        """Whether MongoDB holds jobs of the queue that have no message."""
+        return bool(self.client.exists(self.overflow_key(queue)))
+
     def clear_overflow(self, queue: str) -> None:
         """Says that MongoDB holds nothing more of the queue that has no message."""
         self.client.delete(self.overflow_key(queue))

@@ -135,10 +135,13 @@ def _checked(name: str, handler: Handler, schema: Schema, options: dict[str, Any
         raise CatalogError(f"event type {name!r} has no option {option!r}{hint}")
     event_type = EventType(name, handler, schema, **options)
     rules = {
-        "name": bool(_NAME.fullmatch(name)),
-        "max_attempts": 1 <= event_type.max_attempts <= MAX_ATTEMPTS,
-        "time_limit_ms": MIN_TIME_LIMIT_MS <= event_type.time_limit_ms <= MAX_TIME_LIMIT_MS,
-        "queue": bool(_QUEUE.fullmatch(event_type.queue)) and event_type.queue != "dead_letter",
+        "name": _is_word(name, _NAME),
+        "max_attempts": _is_whole(event_type.max_attempts, 1, MAX_ATTEMPTS),
+        "backoff": isinstance(event_type.backoff, Backoff),
+        "time_limit_ms": _is_whole(
+            event_type.time_limit_ms, MIN_TIME_LIMIT_MS, MAX_TIME_LIMIT_MS
+        ),
+        "queue": _is_word(event_type.queue, _QUEUE),
     }
     for what, holds in rules.items():
         if not holds:
@@ -146,6 +149,15 @@ def _checked(name: str, handler: Handler, schema: Schema, options: dict[str, Any
                 f"event type {name!r}: {what} {getattr(event_type, what)!r} is not allowed"
             )
     return event_type
+
+
+def _is_word(value: object, allowed: re.Pattern[str]) -> bool:
+    """Whether it can name something; `dead_letter` names the queue and actor of that purpose."""
+    return isinstance(value, str) and value != "dead_letter" and bool(allowed.fullmatch(value))
+
+
+def _is_whole(value: object, low: int, high: int) -> bool:
+    return type(value) is int and low <= value <= high
 
 
 catalog = Catalog()

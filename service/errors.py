@@ -75,7 +75,7 @@ class RetryLater(PulseQueueError):
 
     def __init__(self, message: str, delay_ms: int) -> None:
         super().__init__(message)
-        self.delay_ms = delay_ms
+        self.delay_ms = int(delay_ms)
 
 
 class Cancelled(PulseQueueError):

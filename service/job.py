@@ -22,6 +22,8 @@ DOCUMENT_VERSION = 1
 CRASH_LIMIT = 3
 """A job that was running alone when its process died, this often, is what kills it."""
 
+LONGEST_WAIT_MS = 366 * 86_400_000
+
 
 class JobStatus(StrEnum):
     PENDING = "pending"
@@ -186,9 +188,10 @@ def unstorable(verdict: Verdict) -> Verdict:
 
 
 def delay_after(job: Job, ending: Ending, backoff: Backoff, rng: Any) -> int:
-    """The wait before the next attempt, in milliseconds: the handler's wish, else the backoff."""
+    """The wait before the next attempt, in milliseconds: the handler's wish (at most a year), else
+    the backoff."""
     if ending.delay_ms is not None:
-        return ending.delay_ms
+        return min(max(0, ending.delay_ms), LONGEST_WAIT_MS)
     return backoff.delay_ms(job.attempts, rng)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from typing import Any
 
@@ -11,6 +10,7 @@ import orjson
 from dramatiq.encoder import Encoder, MessageData
 from dramatiq.errors import DecodeError
 
+from service.ids import random_chunk
 from service.job import Hint
 
 MESSAGE_VERSION = 1
@@ -38,7 +38,7 @@ dramatiq.set_encoder(OrjsonEncoder())
 def redis_id(job_id: str) -> str:
     """The key of a message in Redis: unique, and it begins with its job's id, so that a look at the
     queue tells which jobs have a message."""
-    return f"{job_id}.{secrets.token_hex(4)}"
+    return f"{job_id}.{random_chunk().hex()}"
 
 
 def job_id_of(message_key: Any) -> str:

@@ -54,17 +54,17 @@ WORKER_COUNTS = "_worker"
 
 def observe(deltas: Deltas, job: Job, verdict: Verdict) -> None:
     """Counts one attempt whose outcome is written."""
-    if not verdict.in_history:
-        return
     name = job.type
-    if verdict.charged and job.attempts > 1:
-        deltas.add(name, "retried")
     if verdict.status is JobStatus.COMPLETED:
         deltas.add(name, "completed")
     elif verdict.status is JobStatus.FAILED:
         deltas.add(name, f"failed.{verdict.outcome}")
     elif verdict.status is JobStatus.CANCELLED:
         deltas.add(name, "cancelled")
+    if not verdict.in_history:
+        return
+    if verdict.charged and job.attempts > 1:
+        deltas.add(name, "retried")
     if verdict.outcome is not Outcome.CRASH:
         _observe_times(deltas, job, verdict)
 

@@ -75,7 +75,7 @@ class WebApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         self._refused = refused
         self._ids = RequestIds()
 
-    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:  # type: ignore[override]
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
@@ -136,9 +136,7 @@ class WebApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
             detail = f"the body did not arrive within {self._body_timeout_seconds:g} s"
             raise Refused(408, detail) from None
 
-    async def _refuse(
-        self, scope: Scope, receive: Receive, send: Send, refusal: Refused
-    ) -> None:
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send, refusal: Refused) -> None:
         request_id = scope[problems.REQUEST_ID]
         phrase = HTTPStatus(refusal.status).phrase
         body = orjson.dumps(

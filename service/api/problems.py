@@ -50,9 +50,7 @@ _KINDS: dict[type[PulseQueueError], Kind] = {
 _UNEXPECTED = Kind(500, "internal-error", "Something went wrong here")
 
 
-def problem(
-    error: PulseQueueError, request_id: str, *, kind: Kind | None = None
-) -> dict[str, Any]:
+def problem(error: PulseQueueError, request_id: str, *, kind: Kind | None = None) -> dict[str, Any]:
     """The members of the problem that one of our errors is."""
     kind = kind or kind_of(error)
     errors = error.errors if isinstance(error, InvalidEvent) else ()
@@ -139,9 +137,7 @@ def unexpected(request_id: str) -> dict[str, Any]:
     return members(*_UNEXPECTED, detail, request_id)
 
 
-def _write(
-    resp: falcon.asgi.Response, made: dict[str, Any], headers: Mapping[str, str]
-) -> None:
+def _write(resp: falcon.asgi.Response, made: dict[str, Any], headers: Mapping[str, str]) -> None:
     resp.status = made["status"]
     resp.data = orjson.dumps(made)
     resp.content_type = MEDIA_TYPE

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 import falcon
+from falcon import mediatypes
 from falcon.asgi import Request
 
 from service.api import strict_json
@@ -14,24 +15,95 @@ from service.api.edge import BODY
 from service.errors import InvalidQuery
 from service.ids import is_id
 
+MAX_WAIT_SECONDS = 20
 _is_key = re.compile(r"[!-~]{1,255}").fullmatch
 _is_traceparent = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 ).fullmatch
-_prefers_wait = re.compile(r"(?:^|,)\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?:[,;]|$)", re.I).search
-MAX_WAIT_SECONDS = 20
+_prefers_wait = re.compile(
+    r'(?:^|[,\s])wait\s*=\s*"?(\d{1,9})"?\s*(?:[,;]|$)', re.IGNORECASE
+).search
 
 
 def json_body(req: Request, max_nesting: int) -> Any:
     """The parsed body. Raises for what is no JSON by its headers (411, 415) or by itself."""
-    headers = req.headers_bytes
-    if req.content_type != "application/json":
-        _check_content_type(req.content_type, bool(req.scope[BODY]))
-    if (encoding := headers.get(b"content-encoding")) and encoding.lower() != b"identity":
-        raise falcon.HTTPUnsupportedMediaType(
-            description="the body must not be compressed: no Content-Encoding but identity"
-        )
     body: bytes = req.scope[BODY]
-    if not body and b"content-length" not in headers and b"transfer-encoding" not in headers:
-        raise falcon.HTTPLengthRequired(description="a body is needed, and its Content-Length")
+    if not body and req.get_header("Content-Length") is None:
+        if req.get_header("Transfer-Encoding") is None:
+            raise falcon.HTTPLengthRequired(description="a body is needed, and its Content-Length")
+    if not _is_json(req.content_type):
+        raise falcon.HTTPUnsupportedMediaType(description="Content-Type must be application/json")
+    check_encoding(req)
     return strict_json.parse(body, max_nesting)
+
+
+def check_encoding(req: Request) -> None:
+    """Raises 415 for a compressed body."""
+    encoding = req.get_header("Content-Encoding")
+    if encoding is not None and encoding.strip().lower() != "identity":
+        detail = "the body must not be compressed: no Content-Encoding but identity"
+        raise falcon.HTTPUnsupportedMediaType(description=detail)
+
+
+@lru_cache(maxsize=64)
+def _is_json(content_type: str | None) -> bool:
+    kind, parameters = mediatypes.parse_header(content_type or "")
+    kind = kind.strip().lower()
+    is_json = kind == "application/json" or (
+        kind.startswith("application/") and kind.endswith("+json")
+    )
+    return is_json and parameters.get("charset", "utf-8").lower() in ("utf-8", "utf8")
+
+
+def check_accept(req: Request) -> None:
+    """Raises 406 where the client takes no JSON."""
+    if not _takes_json(req.accept):
+        raise falcon.HTTPNotAcceptable(description="this answers in application/json only")
+
+
+@lru_cache(maxsize=256)
+def _takes_json(accept: str) -> bool:
+    return prefers(accept, ("application/json",)) is not None
+
+
+@lru_cache(maxsize=256)
+def prefers(accept: str, media_types: tuple[str, ...]) -> str | None:
+    """The one of the media types that the client likes best; the first among equals."""
+    try:
+        return mediatypes.best_match(list(media_types), accept) or None
+    except ValueError:
+        return None
+
+
+def idempotency_key(req: Request) -> str | None:
+    """Raises `InvalidQuery`."""
+    key = req.get_header("Idempotency-Key")
+    if key is not None and not _is_key(key):
+        raise InvalidQuery("Idempotency-Key: not 1 to 255 visible ASCII characters")
+    return key
+
+
+def traceparent(req: Request) -> str | None:
+    """The W3C trace context; one that isn't well-formed is ignored, as W3C says."""
+    given = req.get_header("Traceparent")
+    return given if given is not None and _is_traceparent(given) else None
+
+
+def wait_seconds(req: Request) -> int | None:
+    """How long the client would wait for a final status (`Prefer: wait=N`), at most 20 s."""
+    prefer = req.get_header("Prefer")
+    found = _prefers_wait(prefer) if prefer is not None else None
+    return None if found is None else min(int(found.group(1)), MAX_WAIT_SECONDS)
+
+
+def checked_id(event_id: str) -> str:
+    """Raises `InvalidQuery` for what can't be an event's id."""
+    if not is_id(event_id):
+        raise InvalidQuery("the id is not a UUIDv7 in its canonical form")
+    return event_id
+
+
+def no_query(req: Request) -> None:
+    """Raises `InvalidQuery` where a path that takes no parameters gets some."""
+    if req.query_string:
+        raise InvalidQuery("this takes no query parameters")

@@ -11,22 +11,22 @@ local total = tonumber(ARGV[6])
 if ARGV[7] ~= "" then
     ids[1] = ARGV[7]
 end
-local function take(list, most)
-    if most < 1 then
+local exhausted = {}
+local function take(i, most)
+    if most < 1 or exhausted[i] then
         return
     end
-    local popped = redis.call("lpop", list, most)
-    if popped then
-        for i = 1, #popped do
-            ids[#ids + 1] = popped[i]
-        end
+    local popped = redis.call("lpop", KEYS[1 + i], most) or {}
+    for j = 1, #popped do
+        ids[#ids + 1] = popped[j]
     end
+    exhausted[i] = #popped < most
 end
 for i = 1, 3 do
-    take(KEYS[1 + i], math.min(tonumber(ARGV[2 + i]), total - #ids))
+    take(i, math.min(tonumber(ARGV[2 + i]), total - #ids))
 end
 for i = 1, 3 do
-    take(KEYS[1 + i], total - #ids)
+    take(i, total - #ids)
 end
 local answer = {redis.call("exists", KEYS[5])}
 for i = 1, #ids do

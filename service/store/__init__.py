@@ -9,6 +9,7 @@ from service.store.indexes import ensure_indexes
 from service.store.jobs import Accepted, JobStore
 from service.store.leader import LeaderLease
 from service.store.listing import Filter, Listing
+from service.store.stores import Stores
 from service.store.workers import Worker, WorkerStore
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "JobStore",
     "LeaderLease",
     "Listing",
+    "Stores",
     "Worker",
     "WorkerStore",
     "ensure_indexes",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from pymongo import ReturnDocument, UpdateOne
+from pymongo import ReturnDocument, UpdateMany, UpdateOne
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import AutoReconnect, BulkWriteError
@@ -35,6 +36,9 @@ _DUPLICATE_KEY = 11000
 _CLAIM_SLACK = timedelta(milliseconds=100)
 """Two processes' readings of the server's clock may differ by some milliseconds; a claim that came
 a moment early by that must not be refused, because its message would be gone."""
+
+_HISTORY_LOOK = 5
+"""How many entries may have been added between a write whose reply was lost and the next try."""
 
 _CLAIMED_FIELDS = dict.fromkeys(
     (
@@ -245,12 +249,17 @@ class JobStore:
         hints = [Hint(d["_id"], d["type"], queue, priority) for d in documents]
         return Due(hints, documents[0]["next_attempt_at"] if documents else None)
 
-    def suspects(self, queues: Iterable[str], limit: int) -> list[tuple[str, int]]:
-        """Pending jobs that were held by a process that died: id and the company they may have."""
+    def suspects(
+        self, queues: Iterable[str], types: Iterable[str], now: datetime, limit: int
+    ) -> list[tuple[str, int]]:
+        """Due jobs of these types that were held by a process that died: id and the company they
+        may have."""
         query = {
             "status": "pending",
             "company": {"$exists": True},
             "queue": {"$in": list(queues)},
+            "type": {"$in": list(types)},
+            "next_attempt_at": {"$lte": now},
         }
         with mongo_errors():
             found = self._jobs.find(
@@ -266,14 +275,16 @@ class JobStore:
         Each update is guarded by the claim that the job was run under. Sending a batch again after
         a lost reply is harmless: what was applied is recognised by its entry in the history.
         """
-        updates = [self._finishing(job, verdict) for job, verdict in batch]
+        updates = [self._finishing(group) for group in _alike(batch)]
         with mongo_errors():
             result = self._jobs.bulk_write(updates, ordered=False)
             if result.matched_count == len(batch):
                 return set()
             return self._fenced(batch)
 
-    def _finishing(self, job: Job, verdict: Verdict) -> UpdateOne:
+    def _finishing(self, group: Sequence[tuple[Job, Verdict]]) -> UpdateOne | UpdateMany:
+        """One statement for jobs that end alike: it costs MongoDB half of what one each would."""
+        job, verdict = group[0]
         fields: Document = {
             "status": verdict.status.value,
             "updated_at": verdict.at,
@@ -292,8 +303,10 @@ class JobStore:
         if verdict.in_history:
             entry = [_history_entry(job, verdict)]
             update["$push"] = {"history": {"$each": entry, "$slice": -self._history_limit}}
-        guard = {"_id": job.id, "status": "processing", "claims": job.claims}
-        return UpdateOne(guard, update)
+        guard = {"status": "processing", "claims": job.claims}
+        if len(group) == 1:
+            return UpdateOne({"_id": job.id, **guard}, update)
+        return UpdateMany({"_id": {"$in": [job.id for job, _ in group]}, **guard}, update)
 
     def _finalize(self, fields: Document, verdict: Verdict) -> None:
         fields["finished_at"] = verdict.at
@@ -306,12 +319,12 @@ class JobStore:
 
     def _fenced(self, batch: Sequence[tuple[Job, Verdict]]) -> set[str]:
         ids = [job.id for job, _ in batch]
-        found = self._jobs.find({"_id": {"$in": ids}}, {"history": {"$slice": -1}, "status": 1})
-        now_there = {d["_id"]: d for d in found}
+        fields = {"history": {"$slice": -_HISTORY_LOOK}, "status": 1, "claims": 1}
+        now_there = {d["_id"]: d for d in self._jobs.find({"_id": {"$in": ids}}, fields)}
         return {
             job.id
             for job, verdict in batch
-            if verdict.in_history and not _is_applied(job, verdict, now_there.get(job.id))
+            if not _is_applied(job, verdict, now_there.get(job.id, {}))
         }
 
     # rescue
@@ -435,6 +448,20 @@ class JobStore:
         raise NotAllowedNow(f"an event that is {status} can't be retried")
 
 
+def _alike(batch: Sequence[tuple[Job, Verdict]]) -> Iterable[list[tuple[Job, Verdict]]]:
+    """The batch in groups that the same update serves: the same fencing token, the same attempt of
+    the same worker, completed at the same time with the same result."""
+    groups: dict[object, list[tuple[Job, Verdict]]] = defaultdict(list)
+    for job, verdict in batch:
+        key: object = job.id
+        if verdict.status is JobStatus.COMPLETED:
+            result = repr(verdict.result)
+            times = (verdict.started_at or job.started_at, verdict.at)
+            key = (job.claims, job.attempts, job.worker, times, result)
+        groups[key].append((job, verdict))
+    return groups.values()
+
+
 def retrying(now: datetime) -> list[Document]:
     """The update that gives a final job a fresh budget. It holds no text of a client's."""
     return [
@@ -541,13 +568,18 @@ def _history_entry(job: Job, verdict: Verdict) -> Document:
     }
 
 
-def _is_applied(job: Job, verdict: Verdict, document: Document | None) -> bool:
-    last = (document or {}).get("history", [])[-1:]
-    return bool(last) and (
-        last[0]["attempt"] == job.attempts
-        and last[0]["worker"] == job.worker
-        and last[0]["outcome"] == verdict.outcome
-        and last[0]["finished_at"] == verdict.at
+def _is_applied(job: Job, verdict: Verdict, document: Document) -> bool:
+    """Whether the verdict stands in the document, be it that others followed. A job given back
+    unstarted leaves no entry: that it isn't ours any more is all that it says, unless it is final.
+    """
+    if not verdict.in_history and verdict.status in FINAL:
+        return (document.get("status"), document.get("claims")) == (verdict.status, job.claims)
+    return not verdict.in_history or any(
+        entry["attempt"] == job.attempts
+        and entry["worker"] == job.worker
+        and entry["outcome"] == verdict.outcome
+        and entry["finished_at"] == verdict.at
+        for entry in document.get("history", [])
     )
 
 

@@ -80,6 +80,11 @@ class Listing:
                     )
                 )
 
+    def count_pending(self, most: int) -> int:
+        """How many jobs are pending; no further than `most`."""
+        with mongo_errors():
+            return self._jobs.count_documents({"status": "pending"}, hint="by_status", limit=most)
+
     def depth(self, queue: str, now: datetime) -> int:
         """How many jobs of the queue wait and are due."""
         return self._count_waiting(queue, {"$lte": now})

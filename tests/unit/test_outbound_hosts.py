@@ -56,8 +56,24 @@ def test_it_does_not_allow(setting: str, url: str) -> None:
 
 @pytest.mark.parametrize(
     "setting",
-    ["*", "*.", "a.*.b", "https://example.com", "example.com/x", "example.com:0", "a:65536", "a b"]
-    + ["*.0.0.1", "127.1", "0x7f000001", "[::1", "[fe80::1%eth0]", "a@b", "example..com", "a:b:c"],
+    [
+        "*",
+        "*.",
+        "a.*.b",
+        "https://example.com",
+        "example.com/x",
+        "example.com:0",
+        "a:65536",
+        "a b",
+        "*.0.0.1",
+        "127.1",
+        "0x7f000001",
+        "[::1",
+        "[fe80::1%eth0]",
+        "a@b",
+        "example..com",
+        "a:b:c",
+    ],
 )
 def test_a_wrong_entry_stops_the_start_with_the_settings_name(setting: str) -> None:
     with pytest.raises(SettingError, match="WEBHOOK_ALLOWED_HOSTS: "):

@@ -1,0 +1,70 @@
+"""What operators, platforms and Prometheus ask."""
+
+from __future__ import annotations
+
+import asyncio
+
+import falcon
+from falcon.asgi import Request, Response
+
+from service.api import answers, requests
+from service.health import Health
+from service.totals import Totals
+
+_TEXT_TYPES = ("text/plain", "application/openmetrics-text")
+
+
+class HealthResource:
+    """`/health` tells all, `/health/ready` whether events are accepted, `/health/live` that the
+    process runs: it touches nothing outside of it, so that no restart follows from an outage."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    async def on_get(self, req: Request, resp: Response) -> None:
+        requests.check_accept(req)
+        checked = await self._health.check()
+        _write(resp, checked, 503 if checked["status"] == "down" else 200)
+
+    async def on_get_ready(self, req: Request, resp: Response) -> None:
+        requests.check_accept(req)
+        status = (await self._health.check())["status"]
+        _write(resp, {"status": status}, 503 if status == "down" else 200)
+
+    async def on_get_live(self, req: Request, resp: Response) -> None:
+        requests.check_accept(req)
+        _write(resp, {"status": "ok"}, 200)
+
+    on_head, on_head_ready, on_head_live = on_get, on_get_ready, on_get_live
+
+
+class MetricsResource:
+    """`/metrics`: Prometheus text, or JSON for who prefers it."""
+
+    def __init__(self, totals: Totals) -> None:
+        self._totals = totals
+
+    async def on_get(self, req: Request, resp: Response) -> None:
+        from service.api import prometheus  # its library is large, and not every process is asked
+
+        liked = requests.prefers(req.accept, (*_TEXT_TYPES, "application/json"))
+        if liked is None:
+            raise falcon.HTTPNotAcceptable(description="this answers in text/plain or JSON")
+        snapshot = await self._totals.snapshot()
+        if liked == "application/json":
+            _write(resp, prometheus.as_json(snapshot), 200)
+            return
+        accept = req.accept if liked in req.accept else liked
+        resp.data, resp.content_type = await asyncio.to_thread(prometheus.text, snapshot, accept)
+        resp.set_header("Cache-Control", "no-store")
+
+    on_head = on_get
+
+
+def _write(resp: Response, value: object, status: int) -> None:
+    resp.status = status
+    resp.data = answers.dumps(value)
+    resp.content_type = answers.JSON
+    resp.set_header("Cache-Control", "no-store")
+    if status == 503:
+        resp.set_header("Retry-After", "1")

@@ -1,0 +1,36 @@
+"""Back-pressure: whether so many jobs wait that no more should be taken.
+
+The count is taken in the background and carried on by what this process accepts in between, so that
+a request never waits for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from service.errors import BacklogFull
+from service.readings import Reading
+
+_FRESH_SECONDS = 0.5
+_RETRY_SECONDS = 5
+
+
+class Backlog:
+    """`count()` asks MongoDB how many jobs are pending; it may be slow or raise."""
+
+    def __init__(self, count: Callable[[], int], limit: int) -> None:
+        self._limit = limit
+        self._reading: Reading[int] = Reading(count, name="backlog", fresh_seconds=_FRESH_SECONDS)
+        self._counted_at = float("-inf")
+        self._since = 0
+
+    def check(self, more: int = 1) -> None:
+        """Takes note of `more` events. Raises `BacklogFull` where the limit is reached."""
+        if not self._limit:
+            return
+        known = self._reading.refresh()
+        if known.read_at != self._counted_at:
+            self._counted_at, self._since = known.read_at, 0
+        if known.value is not None and known.value + self._since + more > self._limit:
+            raise BacklogFull(f"{self._limit} events wait already", _RETRY_SECONDS)
+        self._since += more

@@ -1,0 +1,56 @@
+"""All collections of one database, and what a process asks of the database itself."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pymongo.database import Database
+
+from service import mongo
+from service.clock import ServerClock
+from service.mongo import Document
+from service.settings import Settings
+from service.store.counters import Counters
+from service.store.guard import mongo_errors
+from service.store.indexes import ensure_indexes
+from service.store.jobs import JobStore, Retention
+from service.store.listing import Listing
+from service.store.workers import WorkerStore
+
+
+class Stores:
+    """Every method raises `StoreUnavailable`."""
+
+    def __init__(self, database: Database[Document], settings: Settings) -> None:
+        self._database = database
+        self.jobs = JobStore(
+            database,
+            retention=Retention(
+                completed_seconds=settings.retention_completed_seconds or None,
+                failed_seconds=settings.retention_failed_seconds or None,
+                cancelled_seconds=settings.retention_cancelled_seconds or None,
+            ),
+            history_limit=settings.history_limit,
+        )
+        self.listing = Listing(database)
+        self.workers = WorkerStore(database, settings.lease_seconds)
+        self.counters = Counters(database)
+
+    @classmethod
+    def connect(cls, settings: Settings) -> Self:
+        """Those of the database that the settings name; call it after the fork."""
+        return cls(mongo.connect(settings), settings)
+
+    def prepare(self) -> None:
+        """Creates the indexes that are missing."""
+        ensure_indexes(self._database)
+
+    def check_writable(self, timeout_seconds: float) -> None:
+        """Raises where no server takes writes, or none says so in time."""
+        with mongo_errors():
+            mongo.check_writable(self._database, timeout_seconds)
+
+    def read_clock(self, clock: ServerClock) -> None:
+        """Takes a reading of the server's clock."""
+        with mongo_errors():
+            mongo.read_clock(self._database, clock)

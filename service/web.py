@@ -1,0 +1,112 @@
+"""What a web process is made of beside its HTTP side, and how it starts and stops."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextlib import suppress
+
+from service.accept import Acceptor
+from service.backlog import Backlog
+from service.breaker import Breaker
+from service.broker import PulseBroker
+from service.catalog import Catalog
+from service.clock import ServerClock
+from service.errors import StoreUnavailable
+from service.health import Health
+from service.hints import Hints
+from service.http_times import HttpTimes
+from service.offload import Lookup, Offload
+from service.settings import Settings, without_password
+from service.store import Stores
+from service.totals import Totals
+
+_log = logging.getLogger(__name__)
+_PROBE_SECONDS = 0.8
+_CLOCK_SECONDS = 5.0
+
+
+class WebProcess:
+    """Connects to nothing and starts no thread before `start` or the first request."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        stores: Stores,
+        broker: PulseBroker,
+        catalog: Catalog,
+        clock: ServerClock,
+    ) -> None:
+        self.settings, self.stores, self.catalog, self.clock = settings, stores, catalog, clock
+        self._broker = broker
+        self._prepared = False
+        timeout_seconds = settings.mongodb_timeout_ms / 1000
+        self.breaker = Breaker("MongoDB", self._prepare)
+        self.hints = Hints(broker)
+        self.acceptor = Acceptor(
+            stores.jobs,
+            stores.counters,
+            self.hints,
+            clock,
+            self.breaker,
+            timeout_seconds=timeout_seconds,
+        )
+        self.lookup = Lookup(stores.jobs, self.breaker, timeout_seconds)
+        self.offload = Offload(self.breaker, timeout_seconds)
+        self.backlog = Backlog(self._count_waiting, settings.max_backlog_jobs)
+        self.http_times = HttpTimes(stores.counters)
+        self.totals = Totals(stores, lambda: catalog.queues, clock, broker.client.ping)
+        self.health = Health(broker.client.ping, self._read_workers)
+        self._clock_reader = _ClockReader(stores, clock)
+
+    def start(self) -> None:
+        """Creates the indexes; without MongoDB it says so, and does it when MongoDB is there."""
+        try:
+            self._prepare()
+        except StoreUnavailable as error:
+            uri = without_password(self.settings.mongodb_uri)
+            _log.warning("started without MongoDB at %s; events are refused until it is there", uri)
+            self.breaker.trip(error)
+        self._clock_reader.start()
+
+    def stop(self) -> None:
+        """Finishes what was taken: commits, then hints, then counts."""
+        self.acceptor.stop()
+        self.hints.stop()
+        self.http_times.stop()
+        self.lookup.stop()
+        self.offload.stop()
+        self.breaker.stop()
+        self._clock_reader.stop()
+
+    def _prepare(self) -> None:
+        """What must be so before events are taken. Raises `StoreUnavailable`."""
+        self.stores.check_writable(_PROBE_SECONDS)
+        if not self._prepared:
+            self.stores.read_clock(self.clock)
+            self.stores.prepare()
+            self._prepared = True
+
+    def _read_workers(self) -> list[dict[str, object]]:
+        self.stores.check_writable(_PROBE_SECONDS)
+        return self.stores.workers.alive()
+
+    def _count_waiting(self) -> int:
+        return self.stores.listing.count_pending(self.settings.max_backlog_jobs + 1)
+
+
+class _ClockReader(threading.Thread):
+    """Reads the server's clock every few seconds: this process has no heartbeat that would."""
+
+    def __init__(self, stores: Stores, clock: ServerClock) -> None:
+        super().__init__(name="clock", daemon=True)
+        self._stores, self._clock = stores, clock
+        self._stopped = threading.Event()
+
+    def run(self) -> None:
+        while not self._stopped.wait(_CLOCK_SECONDS):
+            with suppress(StoreUnavailable):  # the monotonic clock carries the last reading on
+                self._stores.read_clock(self._clock)
+
+    def stop(self) -> None:
+        self._stopped.set()

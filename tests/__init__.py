@@ -1,0 +1,1 @@
+"""Tests; `tests.factories` makes what they need."""

@@ -1,0 +1,105 @@
+"""Fixtures in layers: real servers, once a run; a fresh database a test; the stores on it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from itertools import count
+from typing import Any
+
+import pytest
+import redis
+from pymongo.database import Database
+
+from infra.servers import MongoServer, RedisServer
+from service import mongo, redis_client
+from service.clock import ServerClock
+from service.settings import Settings
+from service.store import Counters, JobStore, Listing, WorkerStore, ensure_indexes
+from service.store.jobs import Retention
+
+Document = dict[str, Any]
+RETENTION = Retention(completed_seconds=1_000, failed_seconds=2_000, cancelled_seconds=3_000)
+_numbers = count(1)
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the shell that started the tests has set must not change what they find."""
+    for setting in fields(Settings):
+        for name in (setting.name.upper(), *setting.metadata["also"]):
+            monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mongo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoServer]:
+    with MongoServer(tmp_path_factory.mktemp("mongo")) as server:
+        yield server
+
+
+@pytest.fixture
+def settings(redis_server: RedisServer, mongo_server: MongoServer) -> Settings:
+    """Settings with the servers of this run, and a database that no other test has."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    return Settings(redis_url=redis_server.url, mongodb_uri=mongo_server.url_of(name))
+
+
+@pytest.fixture(scope="session")
+def shared_client(mongo_server: MongoServer) -> Iterator[Any]:
+    """One MongoDB client for all tests that only need a database."""
+    database = mongo.connect(replace(Settings(), mongodb_uri=mongo_server.url))
+    yield database.client
+    database.client.close()
+
+
+@pytest.fixture
+def database(settings: Settings, shared_client: Any) -> Iterator[Database[Document]]:
+    """A fresh database with its indexes."""
+    database: Database[Document] = shared_client[settings.database]
+    ensure_indexes(database)
+    yield database
+    shared_client.drop_database(database.name)
+
+
+@pytest.fixture
+def clock(database: Database[Document]) -> ServerClock:
+    """MongoDB's clock, read once."""
+    clock = ServerClock()
+    mongo.read_clock(database, clock)
+    return clock
+
+
+@pytest.fixture
+def store(database: Database[Document]) -> JobStore:
+    return JobStore(database, retention=RETENTION)
+
+
+@pytest.fixture
+def listing(database: Database[Document]) -> Listing:
+    return Listing(database)
+
+
+@pytest.fixture
+def workers(database: Database[Document]) -> WorkerStore:
+    return WorkerStore(database, lease_seconds=8)
+
+
+@pytest.fixture
+def counters(database: Database[Document]) -> Counters:
+    return Counters(database)
+
+
+@pytest.fixture
+def redis_connection(settings: Settings) -> Iterator[redis.Redis]:
+    """A client of the run's Redis, which is empty."""
+    client = redis_client.connect(settings)
+    client.flushall()
+    yield client
+    client.close()

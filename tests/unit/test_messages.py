@@ -1,0 +1,96 @@
+"""Messages: Dramatiq's JSON, and hints at jobs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import dramatiq
+import pytest
+from dramatiq.errors import DecodeError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.messages import OrjsonEncoder, hint_message, job_id_of, redis_id
+from tests.factories import make_hint
+
+encoder = OrjsonEncoder()
+
+
+def test_a_hint_carries_the_id_and_nothing_else_of_its_job() -> None:
+    hint = make_hint(priority="high")
+    message = json.loads(hint_message(hint).encode())
+    assert message["args"] == [hint.job_id]
+    assert message["kwargs"] == {}
+    assert (message["actor_name"], message["queue_name"]) == ("email", "default")
+    assert set(message["options"]) == {"redis_message_id", "priority", "v"}
+
+
+def test_a_hint_survives_the_way_there_and_back() -> None:
+    message = hint_message(make_hint())
+    assert dramatiq.Message.decode(message.encode()) == message
+
+
+def test_plain_dramatiqs_encoder_reads_ours() -> None:
+    """During a deploy, or by a tool that knows only Dramatiq."""
+    message = hint_message(make_hint())
+    theirs = dramatiq.JSONEncoder().decode(message.encode())
+    assert theirs["args"] == list(message.args)
+
+
+def test_two_messages_of_one_job_differ_in_redis_and_both_tell_the_job() -> None:
+    hint = make_hint()
+    keys = {hint_message(hint).options["redis_message_id"] for _ in range(100)}
+    assert len(keys) == 100
+    assert {job_id_of(key.encode()) for key in keys} == {hint.job_id}
+
+
+@pytest.mark.parametrize("key", [b"", b".", b"no-dot", b"\xff\xfe.1", b"a.b.c"])
+def test_any_key_in_redis_gives_some_job_id(key: bytes) -> None:
+    assert isinstance(job_id_of(key), str)
+
+
+def test_a_redis_id_begins_with_its_job() -> None:
+    assert redis_id("abc").startswith("abc.")
+
+
+JUNK = [
+    b"",
+    b"null",
+    b"5",
+    b"[]",
+    b'"text"',
+    b"{",
+    b"{}{}",
+    b'{"a": NaN}',
+    b"\xff\xfe",
+    b"\x80\x04K\x01.",  # a pickle
+    b"[" * 100_000,
+]
+
+
+@pytest.mark.parametrize("data", JUNK, ids=lambda data: repr(data[:12]))
+def test_junk_is_a_decode_error_and_nothing_else(data: bytes) -> None:
+    with pytest.raises(DecodeError):
+        encoder.decode(data)
+
+
+@given(st.binary())
+def test_no_bytes_break_the_decoder_otherwise(data: bytes) -> None:
+    try:
+        assert isinstance(encoder.decode(data), dict)
+    except DecodeError:
+        pass
+
+
+json_values: Any = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+
+
+@settings(max_examples=30)
+@given(st.dictionaries(st.text(), json_values))
+def test_json_survives_the_way_there_and_back(message: dict[str, Any]) -> None:
+    assert encoder.decode(encoder.encode(message)) == message

@@ -1,0 +1,215 @@
+"""What a process holds, and how many more it should."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from actors.registry import Held, Rate, Registry, Stage
+from tests.factories import done_async, eventually, make_held, make_type
+
+SLOW = make_type("slow")
+FAST = make_type("fast")
+WAITS = make_type("waits", done_async)
+WAITS_TOO = make_type("waits_too", done_async)
+
+
+def make_registry(*types: Any, threads: int = 4, async_concurrency: int = 10) -> Registry:
+    return Registry(threads, async_concurrency, types or [SLOW])
+
+
+def hold(registry: Registry, count: int, event_type: Any = SLOW, **job: Any) -> list[Held]:
+    held = [make_held(event_type, **job) for _ in range(count)]
+    registry.add(held)
+    return held
+
+
+# room
+
+
+def test_with_jobs_of_unknown_speed_it_holds_no_more_than_it_has_threads() -> None:
+    registry = make_registry(threads=4)
+    assert registry.room(is_async=False) == 4
+    hold(registry, 4)
+    assert registry.room(is_async=False) == 0
+
+
+def test_with_fast_jobs_it_holds_hundreds() -> None:
+    registry = make_registry(threads=4)
+    for _ in range(40):
+        registry.remove(hold(registry, 500))
+    assert 100 < registry.room(is_async=False) <= 504
+
+
+def test_with_slow_jobs_it_soon_holds_few_again() -> None:
+    rate = Rate(memory_seconds=0.05)
+    for _ in range(1_000):
+        rate.count()
+    assert rate.per_second() > 1_000
+    eventually(lambda: rate.per_second() < 1, within=1)
+
+
+def test_asynchronous_jobs_are_bounded_by_the_setting_and_take_no_threads_room() -> None:
+    registry = make_registry(SLOW, WAITS)
+    hold(registry, 10, WAITS)
+    assert registry.room(is_async=True) == 0
+    assert registry.room(is_async=False) == 4
+
+
+def test_room_comes_back_with_each_outcome() -> None:
+    registry = make_registry(WAITS)
+    held = hold(registry, 10, WAITS)
+    registry.remove(held[:3])
+    assert registry.room(is_async=True) == 3
+    assert len(registry) == 7
+
+
+# one type beside others
+
+
+def test_one_of_several_types_leaves_room_for_the_others() -> None:
+    registry = make_registry(SLOW, FAST, threads=4)
+    assert registry.type_room(SLOW) == 3
+    hold(registry, 3)
+    assert registry.type_room(SLOW) == 0
+    assert registry.type_room(FAST) == 1
+
+
+def test_an_only_type_may_have_it_all() -> None:
+    registry = make_registry(WAITS, async_concurrency=10)
+    assert registry.type_room(WAITS) == 10
+
+
+def test_of_several_asynchronous_types_one_may_have_its_share() -> None:
+    registry = make_registry(WAITS, WAITS_TOO, async_concurrency=10)
+    hold(registry, 6, WAITS)
+    assert registry.type_room(WAITS) == 0
+    assert registry.type_room(WAITS_TOO) == 4
+    assert registry.saturated() == ["waits"]
+
+
+def test_a_type_with_room_is_not_saturated() -> None:
+    registry = make_registry(WAITS, WAITS_TOO, async_concurrency=10)
+    hold(registry, 5, WAITS)
+    assert registry.saturated() == []
+
+
+def test_even_one_thread_serves_every_type() -> None:
+    registry = make_registry(SLOW, FAST, threads=1)
+    assert registry.type_room(SLOW) == registry.type_room(FAST) == 1
+
+
+# the way of one job
+
+
+def test_a_job_starts_once() -> None:
+    registry = make_registry()
+    (held,) = hold(registry, 1)
+    assert registry.start(held.job.id) is held
+    assert registry.start(held.job.id) is None
+    assert registry.running() == [held]
+
+
+def test_a_job_that_is_not_held_does_not_start() -> None:
+    assert make_registry().start("unknown") is None
+
+
+def test_a_started_job_has_a_deadline() -> None:
+    registry = make_registry()
+    (held,) = hold(registry, 1, time_limit_ms=5_000)
+    registry.start(held.job.id)
+    assert held.deadline - time.monotonic() == pytest.approx(5, abs=0.1)
+
+
+def test_what_was_given_back_never_starts() -> None:
+    registry = make_registry()
+    running, waiting = hold(registry, 2)
+    registry.start(running.job.id)
+    assert registry.drop_waiting() == [waiting]
+    assert registry.drop_waiting() == []
+    assert registry.start(waiting.job.id) is None
+    assert waiting.stage is Stage.DROPPED
+
+
+def test_a_settled_job_runs_no_more() -> None:
+    registry = make_registry()
+    (held,) = hold(registry, 1)
+    registry.start(held.job.id)
+    held.settled = True
+    assert registry.running() == []
+
+
+def test_a_job_claimed_again_outlives_the_removal_of_its_first_claim() -> None:
+    registry = make_registry()
+    (first,) = hold(registry, 1, id="a")
+    (second,) = hold(registry, 1, id="a", claims=2)
+    registry.remove([first])
+    assert registry.get("a") is second
+
+
+def test_removals_wake_who_waits_for_them() -> None:
+    registry = make_registry()
+    held = hold(registry, 3)
+    assert not registry.wait_until_at_most(0, 0.01)
+    threading.Timer(0.05, registry.remove, [held]).start()
+    assert registry.wait_until_at_most(0, 5)
+
+
+# suspects
+
+
+def waits(registry: Registry, unless: threading.Event | None = None) -> threading.Thread:
+    thread = threading.Thread(
+        target=registry.wait_until_not_alone, args=(unless or threading.Event(),)
+    )
+    thread.start()
+    return thread
+
+
+def test_without_suspects_nobody_waits() -> None:
+    registry = make_registry()
+    hold(registry, 3)
+    registry.wait_until_not_alone(threading.Event())
+
+
+def test_a_suspect_is_alone_until_it_has_ended() -> None:
+    registry = make_registry()
+    suspects = hold(registry, 1, company=1, deaths=1)
+    waiting = waits(registry)
+    waiting.join(0.05)
+    assert waiting.is_alive()
+    registry.remove(suspects)
+    waiting.join(5)
+    assert not waiting.is_alive()
+
+
+def test_a_suspect_that_takes_long_is_not_waited_for_forever() -> None:
+    registry = make_registry()
+    (suspect,) = hold(registry, 1, company=1, deaths=1)
+    suspect.alone_until = time.monotonic() + 0.05
+    waiting = waits(registry)
+    waiting.join(5)
+    assert not waiting.is_alive()
+
+
+def test_a_process_that_stops_waits_for_no_suspect() -> None:
+    registry = make_registry()
+    hold(registry, 1, company=1, deaths=1)
+    stopping = threading.Event()
+    waiting = waits(registry, stopping)
+    stopping.set()
+    waiting.join(5)
+    assert not waiting.is_alive()
+
+
+def test_with_each_death_a_suspect_is_left_alone_longer_but_never_for_good() -> None:
+    registry = make_registry()
+    times = []
+    for deaths in (1, 2, 3, 50):
+        (suspect,) = hold(registry, 1, company=1, deaths=deaths)
+        times.append(suspect.alone_until - time.monotonic())
+    assert times == sorted(times)
+    assert times[-1] <= 600
