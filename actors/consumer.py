@@ -7,6 +7,7 @@ polls while there is nothing: it blocks in Redis, which wakes it for a single me
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import random
 import threading
@@ -41,6 +42,7 @@ _BLOCK_SECONDS = 5.0
 _QUIET_SECONDS = 5.0
 _FRONTIER_SECONDS = 1.0
 _PAUSE_SECONDS = 0.25
+_DOUBT_SECONDS = 60.0
 _SHARES = {"high": 0.6, "normal": 0.3, "low": 0.1}
 
 
@@ -64,6 +66,11 @@ class Supply:
     position: tuple[int, int] = (0, 1)
     """This worker's place among the workers alive: (index, count). They look at different parts of
     the backlog, so that they don't ask for the same jobs."""
+    doubtful_until: float = 0.0
+    """Monotonic time until which a claim that got no answer may still take effect."""
+
+    def doubt(self) -> None:
+        self.doubtful_until = time.monotonic() + _DOUBT_SECONDS
 
 
 class Frontier:
@@ -104,6 +111,7 @@ class JobConsumer(Consumer):
                 self._refill()
             except StoreUnavailable as error:
                 _log.warning("no jobs can be claimed: %s", error)
+                self._supply.doubt()
                 self._wait(self._rng.uniform(_PAUSE_SECONDS, 4 * _PAUSE_SECONDS))
         return self._ready.popleft() if self._ready else None
 
@@ -236,6 +244,7 @@ class JobConsumer(Consumer):
             if event_type is None:
                 continue  # `_decoded` and the queries ask for known types only
             key, message = messages.get(job.id) or (None, MessageProxy(hint_message(job.hint)))
+            message.options["priority"] = job.priority
             message.options["time_limit"] = job.time_limit_ms
             if event_type.is_async:
                 # Its own deadline is the event loop's business; the thread only hands it over.
@@ -252,6 +261,7 @@ class JobConsumer(Consumer):
         try:
             message = dramatiq.Message.decode(data)
             message.options["redis_message_id"] = key.decode()
+            message.options.pop("eta", None)  # nothing is delayed in here
             known = message.actor_name in self._broker.actors
         except (DecodeError, AttributeError, TypeError, ValueError) as error:
             self._put_aside(key, data, f"can't be read: {error!r}")
@@ -263,6 +273,10 @@ class JobConsumer(Consumer):
         if not known or not is_hint or message.queue_name != self._queue:
             self._put_aside(key, data, f"is for no actor here: {message.actor_name!r}")
             return None
+        if event_type is not None:
+            # Whatever else the message says (time limits, callbacks) is not its business.
+            options = {"redis_message_id": key.decode()}
+            message = dataclasses.replace(message, options=options)
         return MessageProxy(message)
 
     def _put_aside(self, key: bytes, data: bytes | None, why: str) -> None:
@@ -300,22 +314,22 @@ class JobConsumer(Consumer):
         """Claims the oldest due jobs; whether there were any."""
         supply, most = self._supply, self._most()
         saturated = supply.registry.saturated()
+        types = [t.name for t in self._types if t.name not in saturated]
         index, count = supply.position
         skip = index * most if count > 1 else 0
-        found = [self._due(priority, most, skip, saturated) for priority in _SHARES]
+        found = [self._due(priority, most, skip, types) for priority in _SHARES]
         hints = _shared_out(found, self._first(most), most)
-        known = [h for h in hints if supply.catalog.get(h.type) is not None]
-        if not known:
+        if not hints:
             return False
         with supply.alone:
             supply.registry.wait_until_not_alone(supply.draining)
             jobs = supply.store.claim(
-                [h.job_id for h in known], supply.worker_id, supply.clock.now()
+                [h.job_id for h in hints], supply.worker_id, supply.clock.now()
             )
             self._hold(jobs, {})
         return True
 
-    def _due(self, priority: str, limit: int, skip: int, without: Sequence[str]) -> list[Hint]:
+    def _due(self, priority: str, limit: int, skip: int, types: Sequence[str]) -> list[Hint]:
         supply = self._supply
         found = supply.store.due(
             self._queue,
@@ -323,12 +337,12 @@ class JobConsumer(Consumer):
             supply.clock.now(),
             limit=limit,
             skip=skip,
-            without_types=without,
+            types=types,
             since=self._frontier.since(priority),
         )
         self._frontier.reached(priority, found.oldest)
         if not found.hints and skip:
-            return self._due(priority, limit, 0, without)
+            return self._due(priority, limit, 0, types)
         return found.hints
 
     def _take_suspects(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -21,7 +22,12 @@ def schedule(jobs: dict[str, tuple[float, Callable[[], None]]]) -> BackgroundSch
     )
     for name, (seconds, function) in jobs.items():
         scheduler.add_job(
-            _logged(name, function), "interval", seconds=seconds, id=name, executor=name
+            _logged(name, function),
+            "interval",
+            seconds=seconds,
+            id=name,
+            executor=name,
+            next_run_time=datetime.now(UTC),
         )
     scheduler.start()
     return scheduler

@@ -14,16 +14,13 @@ class Lease:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._renewed = float("-inf")
+        self.renewed = float("-inf")
+        """Monotonic time at which the last written heartbeat was sent."""
 
     def renew(self, sent: float) -> None:
         """`sent`: the monotonic time before the heartbeat was sent."""
-        self._renewed = sent
-
-    @property
-    def was_valid_once(self) -> bool:
-        return self._renewed > float("-inf")
+        self.renewed = sent
 
     @property
     def is_valid(self) -> bool:
-        return time.monotonic() - self._renewed < self._seconds
+        return time.monotonic() - self.renewed < self._seconds

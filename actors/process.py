@@ -21,6 +21,7 @@ from actors.dead_letter import ACTOR as DEAD_LETTER
 from actors.lease import Lease
 from actors.registry import Held, Registry
 from actors.runner import Runner
+from actors.unheld import release_unheld
 from service import redis_client
 from service.broker import PulseBroker
 from service.catalog import Catalog
@@ -90,6 +91,7 @@ class WorkerProcess:
             ),
         )
         self._well_since = float("inf")
+        """Since when heartbeats are written without a gap (monotonic)."""
         self._stop_asked = threading.Event()
 
     # start
@@ -122,7 +124,7 @@ class WorkerProcess:
 
     def beat(self) -> None:
         """Renews the lease on all that this process holds, and learns the server's time."""
-        lapsed = self._lease.was_valid_once and not self._lease.is_valid
+        lapsed = self._lease.renewed > float("-inf") and not self._lease.is_valid
         sent = time.monotonic()
         with mongo_errors():
             read_clock(self._database, self.clock)
@@ -130,9 +132,9 @@ class WorkerProcess:
         if lapsed:
             _log.warning("the lease lapsed: what hasn't started is given back")
             self.runner.give_back_waiting()
+        if sent - self._lease.renewed > 2 * self._settings.heartbeat_seconds + 0.5:
             self._well_since = sent
         self._lease.renew(sent)
-        self._well_since = min(self._well_since, sent)
         if not self._supply.draining.is_set():
             self._leader.renew()
 
@@ -148,11 +150,18 @@ class WorkerProcess:
         types = [t.name for t in self._catalog]
         if self.store.suspects(self._queues, types, self.clock.now(), 1):
             self._supply.suspects_wait.set()
+        if time.monotonic() < self._supply.doubtful_until:
+            self._release_unheld()
         if len(self._registry):
             for job_id in self.store.cancel_requests(self.identity.id):
                 held = self._registry.get(job_id)
                 if held is not None:
                     held.cancelled = True
+
+    def _release_unheld(self) -> None:
+        hints = release_unheld(self._supply)
+        if hints and not self._supply.redis_away.is_set():
+            self._broker.enqueue_many(hints)
 
     def sweep(self) -> None:
         """One tick of the sweep, where this process leads it."""
@@ -178,7 +187,8 @@ class WorkerProcess:
         """The sweep's quickest part: messages for due jobs that have none."""
         if self._leads and not self._supply.redis_away.is_set():
             for queue in self._catalog.queues:
-                sweep.dispatch(self.store, self._broker, queue, self.clock.now())
+                types = [t.name for t in self._catalog if t.queue == queue]
+                sweep.dispatch(self.store, self._broker, queue, types, self.clock.now())
 
     @property
     def _leads(self) -> bool:
@@ -186,6 +196,7 @@ class WorkerProcess:
 
     def tidy(self) -> None:
         """What needs doing now and then."""
+        self._release_unheld()
         if self._leader.is_held and not self._supply.redis_away.is_set():
             sweep.clear_leftovers(self._broker, self.clock.now_ms())
             self._workers.forget_older_than(_FORGET_WORKERS_SECONDS)
@@ -212,6 +223,7 @@ class WorkerProcess:
     def _look_for_the_stuck(self) -> None:
         """A run that its time limit can't interrupt ends as a timeout; as its thread is lost, the
         process ends too, and its supervisor starts a fresh one."""
+        self.runner.interrupt_blocked_loop()
         now, grace = time.monotonic(), self._settings.stuck_grace_seconds
         stuck = [h for h in self._registry.running() if h.deadline + grace < now]
         if stuck:
@@ -242,6 +254,7 @@ class WorkerProcess:
                 _log.warning("a worker process is gone", extra={"worker": worker["_id"]})
                 self._workers.remove(worker["_id"])
                 self._leader.bury(worker["_id"])
+                self._leader.renew()
 
     # what follows
 
@@ -283,6 +296,8 @@ class WorkerProcess:
 
     def drain(self) -> None:
         """Stops claiming, and gives back what hasn't started."""
+        if self._supply.draining.is_set():
+            return
         self._supply.draining.set()
         self.runner.stopping.set()
         self._wake_consumers()

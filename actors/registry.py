@@ -66,7 +66,8 @@ class Registry:
         self.changed = threading.Condition()
         self._threads, self._async_concurrency = threads, async_concurrency
         self._rate = Rate(_RATE_MEMORY_SECONDS)
-        kinds = Counter(t.is_async for t in types)
+        self._types = list(types)
+        kinds = Counter(t.is_async for t in self._types)
         share = int(async_concurrency * _TYPE_SHARE) or 1
         self._type_limit = {
             True: share if kinds[True] > 1 else async_concurrency,
@@ -87,11 +88,7 @@ class Registry:
 
     def saturated(self) -> list[str]:
         """Types that hold all that one type may, so that a slow one leaves room for the others."""
-        return [
-            name
-            for name, (is_async, count) in self._by_type().items()
-            if count >= self._limit(is_async)
-        ]
+        return [t.name for t in self._types if self._running[t.name] >= self._limit(t.is_async)]
 
     def type_room(self, event_type: EventType) -> int:
         """How many more jobs of this one type the process should hold."""
@@ -104,11 +101,6 @@ class Registry:
             return self._type_limit[True]
         ahead = min(_MOST_WAITING, int(self._rate.per_second() * _HORIZON_SECONDS))
         return self._type_limit[False] + ahead
-
-    def _by_type(self) -> dict[str, tuple[bool, int]]:
-        with self.changed:
-            kinds = {h.type.name: h.type.is_async for h in self._held.values()}
-            return {name: (kind, self._running[name]) for name, kind in kinds.items()}
 
     # in and out
 

@@ -20,6 +20,7 @@ import dramatiq
 import orjson
 import structlog
 from dramatiq.middleware import TimeLimitExceeded
+from dramatiq.threading import raise_thread_exception
 
 from actors.lease import Lease
 from actors.registry import Held, Registry
@@ -30,6 +31,8 @@ from service.job import Ending, Outcome
 
 _log = logging.getLogger(__name__)
 _EXPIRY_TICK_SECONDS = 0.1
+_NOTICED_LAG_SECONDS = 0.5
+_BLOCKED_SECONDS = 2.0
 MAX_RESULT_BYTES = 1_048_576
 
 
@@ -81,7 +84,7 @@ class Runner:
         self._registry, self._lease, self._clock, self._put = registry, lease, clock, put
         self._on_progress = on_progress
         self.stopping = threading.Event()
-        self.loop = LoopThread(self._run_async, self._expired)
+        self.loop = LoopThread(self._run_async, self._expired, self._extend)
 
     def run(self, job_id: str) -> None:
         """Starts the job that this process holds under that id, if it still does."""
@@ -157,13 +160,31 @@ class Runner:
         now = time.monotonic()
         return [h for h in self._registry.running() if h.task is not None and h.deadline <= now]
 
+    def _extend(self, seconds: float) -> None:
+        for held in self._registry.running():
+            if held.task is not None:
+                held.deadline += seconds
+
+    def interrupt_blocked_loop(self) -> None:
+        """Where a handler blocks the loop and somebody is beyond his time limit: interrupts it, as
+        `TimeLimit` interrupts a thread. It strikes whoever runs at that moment."""
+        if self.loop.is_blocked and self._expired():
+            raise_thread_exception(  # type: ignore[no-untyped-call]
+                self.loop.ident, TimeLimitExceeded
+            )
+
 
 class LoopThread(threading.Thread):
     """The event loop of asynchronous handlers; hands many jobs over with one wake-up."""
 
-    def __init__(self, run_one: Callable[[Held], Any], expired: Callable[[], list[Held]]) -> None:
+    def __init__(
+        self,
+        run_one: Callable[[Held], Any],
+        expired: Callable[[], list[Held]],
+        extend: Callable[[float], None],
+    ) -> None:
         super().__init__(name="handlers", daemon=True)
-        self._run_one, self._expired = run_one, expired
+        self._run_one, self._expired, self._extend = run_one, expired, extend
         self._submitted: deque[Held] = deque()
         self._woken = False
         self._watching = False
@@ -188,8 +209,8 @@ class LoopThread(threading.Thread):
         self.loop.call_soon_threadsafe(self.loop.stop)
 
     @property
-    def is_busy(self) -> bool:
-        return bool(self._tasks)
+    def is_blocked(self) -> bool:
+        return self._watching and time.monotonic() - self.last_tick > _BLOCKED_SECONDS
 
     def _start_all(self) -> None:
         self._woken = False
@@ -204,8 +225,15 @@ class LoopThread(threading.Thread):
             self.loop.call_later(_EXPIRY_TICK_SECONDS, self._expire)
 
     def _expire(self) -> None:
-        """Cancels what is beyond its time limit; sleeps while nothing runs."""
-        self.last_tick = time.monotonic()
+        """Cancels what is beyond its time limit; sleeps while nothing runs.
+
+        A handler that blocked the loop took that time from all others: they get it back.
+        """
+        now = time.monotonic()
+        lag, self.last_tick = now - self.last_tick - _EXPIRY_TICK_SECONDS, now
+        if lag > _NOTICED_LAG_SECONDS:
+            _log.warning("the event loop was blocked for %.1f s", lag)
+            self._extend(lag)
         for held in self._expired():
             held.task.cancel()
         self._watching = bool(self._tasks)

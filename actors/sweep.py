@@ -6,6 +6,7 @@ Each of them may run twice, or on two hosts at once: all that they do is guarded
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from service.broker import PulseBroker
@@ -63,14 +64,17 @@ def _rescue_from(worker: str, store: JobStore, counters: Counters, now: datetime
     ]
 
 
-def dispatch(store: JobStore, broker: PulseBroker, queue: str, now: datetime) -> int:
-    """Sends messages for due jobs that have none; how many.
+def dispatch(
+    store: JobStore, broker: PulseBroker, queue: str, types: Sequence[str], now: datetime
+) -> int:
+    """Sends messages for due jobs of these types that have none; how many.
 
     Where the queue's overflow is set, workers come to MongoDB by themselves.
     """
     due: list[Hint] = []
     for priority in Priority:
-        due += store.due(queue, priority, now - DISPATCH_AFTER, limit=_DISPATCH_MOST).hints
+        before = now - DISPATCH_AFTER
+        due += store.due(queue, priority, before, limit=_DISPATCH_MOST, types=types).hints
     if not due or broker.has_overflow(queue):
         return 0
     listed = {

@@ -173,7 +173,7 @@ def _section(title: str, options: Mapping[str, object]) -> str:
 def end_leftovers(local: Path, tell: Callable[[str], None]) -> None:
     """Ends, by process id, what an `infra/up` on this data folder started and left."""
     while found := leftovers(local):
-        tell(f"Ending {found[0].name()} ({found[0].pid}), left from an earlier start")
+        tell(f"Ending {found[0].name()} ({found[0].pid}), which was left behind")
         _end(found[0])
 
 

@@ -24,7 +24,7 @@ from infra.logs import LogFollower, readable
 from infra.servers import MongoServer, RedisServer, Server, ServerError, can_listen, last_lines
 from infra.supervision import SERVERS, Program, Supervisor, end_leftovers, programs_of
 from service.errors import SettingError
-from service.settings import Settings
+from service.settings import Settings, without_password
 
 LOCAL = Path(".local").absolute()
 LOGS = LOCAL / "log"
@@ -171,7 +171,7 @@ def ask_health(web: httpx.Client) -> dict[str, Any]:
 
 def is_well(health: dict[str, Any]) -> bool:
     workers = health.get("checks", {}).get("workers", {})
-    return health.get("status") == "ok" and workers.get("alive", 0) > 0
+    return health.get("status") == "ok" and (workers.get("alive") or 0) > 0
 
 
 def introduce(port: int, env: dict[str, str]) -> None:
@@ -186,7 +186,7 @@ Send the next one:
 Read it:
   curl {base}/events/{event_id}
 See also {base}/health, {base}/metrics and {base}/openapi.json
-In the Mongo shell: {env.get("MONGODB_URI") or env.get("MONGO_URL")}
+In the Mongo shell: {without_password(env.get("MONGODB_URI") or env["MONGO_URL"])}
 Logs are in {LOGS}. Ctrl-C stops everything; the data stays in {LOCAL}.
 """)
 

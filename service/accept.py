@@ -6,6 +6,7 @@ known already; refused; or, where MongoDB gave no word, that nothing is known.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from datetime import timedelta
@@ -13,7 +14,7 @@ from datetime import timedelta
 from service.breaker import Breaker
 from service.clock import ServerClock
 from service.crash import crash_point
-from service.errors import KeyReused, StoreUnavailable
+from service.errors import BacklogFull, StoreUnavailable
 from service.hints import Hints
 from service.mongo import Document
 from service.store import Accepted, Counters, Deltas, JobStore
@@ -21,9 +22,6 @@ from service.together import Together
 
 _log = logging.getLogger(__name__)
 _SOON = timedelta(seconds=60)
-
-Answer = Accepted | KeyReused
-"""`KeyReused` is an answer rather than raised where one of many documents has it."""
 
 
 class Acceptor:
@@ -61,13 +59,14 @@ class Acceptor:
         """Like `accept`, all in one go; an answer or an error each, in order."""
         if self._breaker.is_open:
             raise StoreUnavailable("MongoDB is unavailable; nothing was stored")
-        answers: list[Accepted | Exception] = []
-        for future in [self._commits.ask(document) for document in documents]:
-            try:
-                answers.append(await future)
-            except Exception as error:
-                answers.append(error)
-        return answers
+        asked = [self._asked(document) for document in documents]
+        return [one if isinstance(one, Exception) else await _outcome(one) for one in asked]
+
+    def _asked(self, document: Document) -> asyncio.Future[Accepted] | BacklogFull:
+        try:
+            return self._commits.ask(document)
+        except BacklogFull as full:
+            return full
 
     def stop(self) -> None:
         """Commits what was taken."""
@@ -122,3 +121,10 @@ class Acceptor:
             wait = accepted.document["next_attempt_at"] - now
             if timedelta(0) < wait <= _SOON:
                 self._hints.send_later(accepted.hint, wait.total_seconds())
+
+
+async def _outcome(future: asyncio.Future[Accepted]) -> Accepted | Exception:
+    try:
+        return await future
+    except Exception as error:
+        return error

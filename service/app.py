@@ -9,10 +9,11 @@ import time
 from typing import Any
 
 import dramatiq
-
 from falcon.asgi import Request, Response
 
 from service.api import problems
+from service.api.batch import BatchResource
+from service.api.changes import CancelResource, RetryManyResource, RetryResource
 from service.api.edge import BEGAN, WebApp
 from service.api.events import EventResource, EventsResource
 from service.api.intake import Intake
@@ -58,7 +59,11 @@ def _add_routes(app: WebApp, web: WebProcess) -> None:
     intake = Intake(web.catalog, web.clock)
     health = HealthResource(web.health)
     app.add_route("/events", EventsResource(web, intake))
+    app.add_route("/events/batch", BatchResource(web, intake))
+    app.add_route("/events/retry", RetryManyResource(web))
     app.add_route("/events/{event_id}", EventResource(web))
+    app.add_route("/events/{event_id}/cancel", CancelResource(web))
+    app.add_route("/events/{event_id}/retry", RetryResource(web))
     app.add_route("/metrics", MetricsResource(web.totals))
     app.add_route("/health", health)
     app.add_route("/health/live", health, suffix="live")

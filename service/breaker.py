@@ -1,4 +1,4 @@
-"""Remembers that a server is down, so that callers are refused at once instead of waiting for it."""
+"""Remembers that a server is down, so that callers are refused at once and don't wait for it."""
 
 from __future__ import annotations
 

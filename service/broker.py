@@ -26,7 +26,7 @@ from dramatiq.middleware import Middleware
 
 from service.job import Hint, Priority
 from service.later import Later
-from service.messages import hint_message
+from service.messages import encoded_hint
 
 _log = logging.getLogger(__name__)
 _SCRIPTS = Path(__file__).parent / "lua"
@@ -61,7 +61,7 @@ class PulseBroker(RedisBroker):
         self._enqueue_script = self._script("enqueue")
         self._fetch_script = self._script("fetch")
         self._ack_script = self._script("ack")
-        self._later: Later[Hint] = Later(self._enqueue_due)
+        self._later: Later[Hint | dramatiq.Message[Any]] = Later(self._enqueue_due)
 
     def _script(self, name: str) -> Any:
         return self.client.register_script((_SCRIPTS / f"{name}.lua").read_bytes())
@@ -90,7 +90,7 @@ class PulseBroker(RedisBroker):
         if delay is None:
             return super().enqueue(message)
         self.emit_before("enqueue", message, delay)
-        self.hint_later(_hint(message), delay / 1000)
+        self._later.add(_hint(message) or message, delay / 1000)
         self.emit_after("enqueue", message, delay)
         return message
 
@@ -110,17 +110,18 @@ class PulseBroker(RedisBroker):
     def _enqueue_to(self, queue: str, hints: list[Hint]) -> int:
         args: list[Any] = [self._window]
         for hint in hints:
-            message = hint_message(hint)
-            key = message.options["redis_message_id"]
-            args += (_list_number(hint.priority), key, message.encode())
+            args += (_list_number(hint.priority), *encoded_hint(hint))
         keys = [self.messages_key(queue), *self.list_keys(queue), self.overflow_key(queue)]
         return int(self._enqueue_script(keys=keys, args=args))
 
-    def _enqueue_due(self, hints: Sequence[Hint]) -> None:
+    def _enqueue_due(self, due: Sequence[Hint | dramatiq.Message[Any]]) -> None:
         try:
-            self.enqueue_many(hints)
+            self.enqueue_many([item for item in due if isinstance(item, Hint)])
+            for item in due:
+                if isinstance(item, dramatiq.Message):
+                    super().enqueue(item)
         except redis.RedisError as error:
-            _log.warning("%d hints are left to the sweep: %s", len(hints), error)
+            _log.warning("%d messages are left to the sweep: %s", len(due), error)
 
     # in
 
@@ -180,7 +181,10 @@ def _list_number(priority: str) -> int:
     return 1 if priority == Priority.HIGH else 3 if priority == Priority.LOW else 2
 
 
-def _hint(message: dramatiq.Message[Any]) -> Hint:
+def _hint(message: dramatiq.Message[Any]) -> Hint | None:
+    """The hint that the message is; None where it is a message of another kind."""
+    if len(message.args) != 1 or not isinstance(message.args[0], str):
+        return None
     return Hint(
         message.args[0],
         message.actor_name,

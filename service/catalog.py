@@ -138,9 +138,7 @@ def _checked(name: str, handler: Handler, schema: Schema, options: dict[str, Any
         "name": _is_word(name, _NAME),
         "max_attempts": _is_whole(event_type.max_attempts, 1, MAX_ATTEMPTS),
         "backoff": isinstance(event_type.backoff, Backoff),
-        "time_limit_ms": _is_whole(
-            event_type.time_limit_ms, MIN_TIME_LIMIT_MS, MAX_TIME_LIMIT_MS
-        ),
+        "time_limit_ms": _is_whole(event_type.time_limit_ms, MIN_TIME_LIMIT_MS, MAX_TIME_LIMIT_MS),
         "queue": _is_word(event_type.queue, _QUEUE),
     }
     for what, holds in rules.items():

@@ -29,7 +29,8 @@ class Hints:
 
     def __init__(self, broker: PulseBroker, *, most_waiting: int = _MOST_WAITING) -> None:
         self._broker, self._most_waiting = broker, most_waiting
-        self._queue: SimpleQueue[Hint | None] = SimpleQueue()
+        self._queue: SimpleQueue[Sequence[Hint] | None] = SimpleQueue()
+        self._waiting = 0
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._pause_until = 0.0
@@ -38,13 +39,13 @@ class Hints:
 
     def send(self, hints: Sequence[Hint]) -> None:
         """Takes hints of jobs that are due now; returns at once. Thread-safe."""
-        if time.monotonic() < self._pause_until or self._queue.qsize() >= self._most_waiting:
+        if time.monotonic() < self._pause_until or self._waiting >= self._most_waiting:
             self.dropped += len(hints)
-            return
-        for hint in hints:
-            self._queue.put(hint)
-        if self._thread is None:
-            self._start()
+        elif hints:
+            self._waiting += len(hints)  # two threads may lose a count: see _take
+            self._queue.put(hints)
+            if self._thread is None:
+                self._start()
 
     def send_later(self, hint: Hint, seconds: float) -> None:
         """Like `send`, in so many seconds; what lies too far ahead is left to the sweep."""
@@ -82,16 +83,18 @@ class Hints:
 
     def _take(self) -> list[Hint]:
         """All that waits; nothing at the end."""
-        one = self._queue.get()
+        some = self._queue.get()
         batch: list[Hint] = []
         try:
-            while one is not None:
-                batch.append(one)
+            while some is not None:
+                batch += some
                 if len(batch) >= _MOST_TOGETHER:
-                    return batch
-                one = self._queue.get_nowait()
+                    break
+                some = self._queue.get_nowait()
+            else:
+                if batch:
+                    self._queue.put(None)
         except Empty:
-            return batch
-        if batch:
-            self._queue.put(None)
+            self._waiting = len(batch)  # nothing else is there: what was miscounted ends here
+        self._waiting -= len(batch)
         return batch

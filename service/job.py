@@ -239,7 +239,7 @@ def judge_stranded(stranded: Stranded, now: datetime) -> Verdict:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NewEvent:
     """A valid event on its way into the store."""
 

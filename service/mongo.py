@@ -8,6 +8,8 @@ import time
 from typing import Any
 
 import pymongo
+from bson.codec_options import TypeDecoder, TypeRegistry
+from bson.dbref import DBRef
 from pymongo import MongoClient
 from pymongo.database import Database
 from pymongo.errors import NotPrimaryError, PyMongoError
@@ -17,6 +19,16 @@ from service.settings import Settings
 
 Document = dict[str, Any]
 _SELECTION_MS = 2_000
+
+
+class _PlainReference(TypeDecoder):
+    """Reads `{"$ref": ..., "$id": ...}` back as what it was when a client posted it: an object like
+    any other. The driver would make a `DBRef` of it, which is no JSON."""
+
+    bson_type = DBRef
+
+    def transform_bson(self, value: Any) -> Document:
+        return dict(value.as_doc())
 
 
 def connect(settings: Settings, *, pool_size: int = 20) -> Database[Document]:
@@ -36,6 +48,7 @@ def connect(settings: Settings, *, pool_size: int = 20) -> Database[Document]:
         serverSelectionTimeoutMS=min(_SELECTION_MS, settings.mongodb_timeout_ms),
         connectTimeoutMS=min(_SELECTION_MS, settings.mongodb_timeout_ms),
         heartbeatFrequencyMS=2_000,
+        type_registry=TypeRegistry([_PlainReference()]),
     )
     return client[settings.database]
 

@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -98,10 +99,8 @@ class Reading(Generic[Value]):
             self._tried_at, self._running_since = ended, None
             waiting, self._waiting = self._waiting, []
         for future in waiting:
-            try:
+            with suppress(RuntimeError):  # its loop has ended
                 future.get_loop().call_soon_threadsafe(_wake, future)
-            except RuntimeError:  # its loop has ended
-                pass
 
 
 def _wake(future: asyncio.Future[None]) -> None:

@@ -107,7 +107,7 @@ class Settings:
     )
     sweep_seconds: float = _setting(0.5, "time between sweeps", low=0.05, high=60)
     shutdown_grace_seconds: float = _setting(
-        20.0,
+        15.0,
         "how long a stopping worker lets its jobs finish before giving them back",
         low=0,
         high=3600,

@@ -9,6 +9,7 @@ import asyncio
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
@@ -143,10 +144,8 @@ def _deliver(
     for pair in zip(futures, answers, strict=True):
         by_loop[pair[0].get_loop()].append(pair)
     for loop, pairs in by_loop.items():
-        try:
+        with suppress(RuntimeError):  # the loop has ended, and with it whoever waited
             loop.call_soon_threadsafe(_resolve, pairs)
-        except RuntimeError:  # the loop has ended, and with it whoever waited
-            pass
 
 
 def _resolve(pairs: Sequence[tuple[asyncio.Future[Answer], Answer | Exception]]) -> None:

@@ -11,15 +11,17 @@ from service.backlog import Backlog
 from service.breaker import Breaker
 from service.broker import PulseBroker
 from service.catalog import Catalog
+from service.changes import Changes
 from service.clock import ServerClock
 from service.errors import StoreUnavailable
 from service.health import Health
 from service.hints import Hints
 from service.http_times import HttpTimes
-from service.offload import Lookup, Offload
+from service.offload import Aside, Lookup, Offload
 from service.settings import Settings, without_password
 from service.store import Stores
 from service.totals import Totals
+from service.waiting import Waiting
 
 _log = logging.getLogger(__name__)
 _PROBE_SECONDS = 0.8
@@ -53,6 +55,9 @@ class WebProcess:
         )
         self.lookup = Lookup(stores.jobs, self.breaker, timeout_seconds)
         self.offload = Offload(self.breaker, timeout_seconds)
+        self.aside = Aside()
+        self.waiting = Waiting(broker.client, stores.jobs.finals, settings.max_waiters)
+        self.changes = Changes(stores, self.hints, clock, self.waiting.tell)
         self.backlog = Backlog(self._count_waiting, settings.max_backlog_jobs)
         self.http_times = HttpTimes(stores.counters)
         self.totals = Totals(stores, lambda: catalog.queues, clock, broker.client.ping)
@@ -74,8 +79,10 @@ class WebProcess:
         self.acceptor.stop()
         self.hints.stop()
         self.http_times.stop()
+        self.waiting.stop()
         self.lookup.stop()
         self.offload.stop()
+        self.aside.stop()
         self.breaker.stop()
         self._clock_reader.stop()
 

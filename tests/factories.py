@@ -83,9 +83,7 @@ def accept_many(store: JobStore, count: int, **event: Any) -> list[str]:
     return [d["_id"] for d in documents]
 
 
-def claimed(
-    store: JobStore, *, worker: str = "worker-1", at: datetime = NOW, **event: Any
-) -> Job:
+def claimed(store: JobStore, *, worker: str = "worker-1", at: datetime = NOW, **event: Any) -> Job:
     """Puts one new job into the store and claims it."""
     return claim(store, accept(store, at=at, **event)["_id"], worker=worker, at=at)
 
@@ -161,9 +159,7 @@ async def done_async(_payload: Any, _context: Any) -> None:
     """The same, as a coroutine."""
 
 
-def make_type(
-    name: str = "email", handler: Callable[..., Any] = done, **options: Any
-) -> EventType:
+def make_type(name: str = "email", handler: Callable[..., Any] = done, **options: Any) -> EventType:
     schema: Schema = AnyPayload()
     return EventType(name, handler, schema, **options)
 
@@ -175,9 +171,7 @@ def make_catalog(types: Sequence[EventType] = ()) -> Catalog:
     return catalog
 
 
-def make_held(
-    event_type: EventType | None = None, *, key: bytes | None = None, **job: Any
-) -> Held:
+def make_held(event_type: EventType | None = None, *, key: bytes | None = None, **job: Any) -> Held:
     """A job as a worker holds it."""
     event_type = event_type or make_type()
     claimed_job = make_job(**({"type": event_type.name, "queue": event_type.queue} | job))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime
+import math
 from typing import Any
 
 import orjson
+from falcon.asgi import Response
 
 from service.api.times import shown
-from service.clock import to_ms
+from service.clock import ServerClock
 from service.mongo import Document
 from service.store import Accepted
 
@@ -22,7 +23,7 @@ _MOMENTS = (
     "finished_at",
 )
 _FINAL = frozenset({"completed", "failed", "cancelled"})
-_POLL_SECONDS = 1
+_POLL_SECONDS = "1"
 
 
 def is_final(document: Document) -> bool:
@@ -75,14 +76,14 @@ def path(event_id: str) -> str:
     return f"/events/{event_id}"
 
 
-def retry_after(document: Document, now: datetime) -> str | None:
+def retry_after(document: Document, clock: ServerClock) -> str | None:
     """Seconds after which the event may look different; None: never by itself."""
     if is_final(document):
         return None
-    due = document["next_attempt_at"]
-    if document["status"] != "pending" or due is None or due <= now:
-        return str(_POLL_SECONDS)
-    return str(max(_POLL_SECONDS, -((to_ms(now) - to_ms(due)) // 1000)))
+    if document["status"] != "pending":
+        return _POLL_SECONDS
+    seconds = math.ceil((document["next_attempt_at"] - clock.now()).total_seconds())
+    return _POLL_SECONDS if seconds <= 1 else str(seconds)
 
 
 def etag(body: bytes) -> str:
@@ -99,3 +100,11 @@ def matches(if_none_match: str, tag: str) -> bool:
 def dumps(value: Any) -> bytes:
     """JSON in UTF-8; a result may hold what only MongoDB knows, which is shown as text."""
     return orjson.dumps(value, default=str)
+
+
+def write_json(resp: Response, value: object, status: int = 200) -> None:
+    """An answer that nobody should keep."""
+    resp.status = status
+    resp.data = dumps(value)
+    resp.content_type = JSON
+    resp.set_header("Cache-Control", "no-store")

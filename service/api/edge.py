@@ -138,10 +138,8 @@ class WebApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send, refusal: Refused) -> None:
         request_id = scope[problems.REQUEST_ID]
-        phrase = HTTPStatus(refusal.status).phrase
-        body = orjson.dumps(
-            problems.members(refusal.status, None, phrase, refusal.detail, request_id)
-        )
+        kind = problems.plain(refusal.status)
+        body = orjson.dumps(problems.members(kind, refusal.detail, request_id))
         headers = [
             (b"content-type", problems.MEDIA_TYPE.encode()),
             (b"content-length", b"%d" % len(body)),

@@ -1,12 +1,14 @@
-"""Posting events and looking at one."""
+"""Posting events, and looking at them."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
+from urllib.parse import urlencode
 
 from falcon.asgi import Request, Response
 
-from service.api import answers, problems, requests
+from service.api import answers, problems, queries, requests
 from service.api.intake import Intake
 from service.clock import ServerClock
 from service.mongo import Document
@@ -24,16 +26,39 @@ class EventsResource:
     async def on_post(self, req: Request, resp: Response) -> None:
         """Accepts one event: 202, after MongoDB's word."""
         requests.check_accept(req)
+        if req.query_string:
+            requests.no_query(req)
         key = requests.idempotency_key(req)
+        body = await requests.json_body(req, self._web.aside, self._max_nesting)
         document = self._intake.single(
-            requests.json_body(req, self._max_nesting),
-            key,
-            problems.request_id_of(req),
-            requests.traceparent(req),
+            body, key, problems.request_id_of(req), requests.traceparent(req)
         )
         self._web.backlog.check()
         answer = await self._web.acceptor.accept(document)
         _write_accepted(resp, answer, self._web.clock)
+
+    async def on_get(self, req: Request, resp: Response) -> None:
+        """A page of events, newest first."""
+        requests.check_accept(req)
+        given = queries.parameters(req, (*queries.FILTERS, "limit", "cursor"))
+        which, limit = queries.filter_of(given), queries.limit_of(given)
+        below = queries.cursor_of(given)
+        page = await self._web.offload.run(self._web.stores.listing.page, which, limit + 1, below)
+        more = len(page) > limit
+        cursor = queries.cursor_at(page[limit - 1]["_id"]) if more else None
+        resp.data = await asyncio.to_thread(_page, page[:limit], cursor)
+        resp.content_type = answers.JSON
+        resp.set_header("Cache-Control", "no-cache")
+        if cursor is not None:
+            target = urlencode({**given, "cursor": cursor})
+            resp.set_header("Link", f'</events?{target}>; rel="next"')
+
+    on_head = on_get
+
+
+def _page(documents: list[Document], cursor: str | None) -> bytes:
+    events = [answers.event(document) for document in documents]
+    return answers.dumps({"events": events, "next_cursor": cursor})
 
 
 def _write_accepted(resp: Response, answer: Accepted, clock: ServerClock) -> None:
@@ -42,7 +67,7 @@ def _write_accepted(resp: Response, answer: Accepted, clock: ServerClock) -> Non
     resp.data = answers.dumps(made)
     resp.content_type = answers.JSON
     resp.set_header("Location", made["links"]["self"])
-    seconds = answers.retry_after(answer.document, clock.now())
+    seconds = answers.retry_after(answer.document, clock)
     if seconds is not None:
         resp.set_header("Retry-After", seconds)
     if answer.replayed:
@@ -59,10 +84,27 @@ class EventResource:
         """The event as it is now: 200, or 304 where the client has it."""
         requests.check_accept(req)
         requests.no_query(req)
-        document = await self._web.lookup.get(requests.checked_id(event_id))
+        requests.check_id(event_id)
+        seconds = requests.wait_seconds(req)
+        if seconds is None:
+            document = await self._web.lookup.get(event_id)
+        else:
+            document = await self._final(resp, event_id, seconds)
         write_event(req, resp, document, self._web.clock)
 
     on_head = on_get
+
+    async def _final(self, resp: Response, event_id: str, seconds: int) -> Document:
+        """The event once it has ended, or as it is when the time is up."""
+        with self._web.waiting.expect(event_id) as ended:
+            document = await self._web.lookup.get(event_id)
+            if ended is None:
+                return document
+            resp.set_header("Preference-Applied", f"wait={seconds}")
+            if answers.is_final(document) or not seconds:
+                return document
+            await asyncio.wait([ended], timeout=seconds)
+        return await self._web.lookup.get(event_id)
 
 
 def write_event(
@@ -71,8 +113,8 @@ def write_event(
     """An event with its `ETag`, and `Retry-After` while it may still change."""
     body = answers.dumps(answers.event(document))
     tag = answers.etag(body)
-    headers: dict[str, Any] = {"ETag": tag, "Cache-Control": "no-cache"}
-    seconds = answers.retry_after(document, clock.now())
+    headers: dict[str, Any] = {"ETag": tag, "Cache-Control": "no-cache", "Vary": "Prefer"}
+    seconds = answers.retry_after(document, clock)
     if seconds is not None:
         headers["Retry-After"] = seconds
     resp.set_headers(headers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
@@ -27,6 +27,8 @@ class Intake:
 
     def __init__(self, catalog: Catalog, clock: ServerClock) -> None:
         self._catalog, self._clock = catalog, clock
+        self._take_nothing = {t.name for t in catalog if not t.schema.validate({})}
+        """Types whose schema takes an empty payload: it needn't be asked every time."""
 
     def single(
         self, body: Any, key: str | None, request_id: str, traceparent: str | None
@@ -48,7 +50,8 @@ class Intake:
     ) -> Document:
         given = _loaded(schema, body)
         event_type = self._type_of(given["type"])
-        _check_payload(event_type, given["payload"])
+        if given["payload"] or event_type.name not in self._take_nothing:
+            _check_payload(event_type, given["payload"])
         key = given.get("idempotency_key", key)
         event = NewEvent(
             type=event_type.name,
@@ -65,7 +68,7 @@ class Intake:
             traceparent=traceparent,
         )
         if event.run_at is not None:
-            self._check_run_at(event)
+            self._check_run_at(event.run_at, event.delay_ms)
         return new_document(event, self._clock.now_ms())
 
     def _type_of(self, name: str) -> EventType:
@@ -78,12 +81,11 @@ class Intake:
             raise InvalidEvent(detail, [FieldError("/type", detail)])
         return event_type
 
-    def _check_run_at(self, event: NewEvent) -> None:
-        assert event.run_at is not None
+    def _check_run_at(self, run_at: datetime, delay_ms: int | None) -> None:
         detail = None
-        if event.delay_ms is not None:
+        if delay_ms is not None:
             detail = "run_at and delay_ms exclude each other"
-        elif event.run_at > self._clock.now() + timedelta(milliseconds=YEAR_MS):
+        elif run_at > self._clock.now() + timedelta(milliseconds=YEAR_MS):
             detail = "run_at is more than a year ahead"
         if detail is not None:
             raise InvalidEvent(detail, [FieldError("/run_at", detail)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 import falcon
 from falcon.asgi import Request, Response
@@ -23,17 +24,15 @@ class HealthResource:
 
     async def on_get(self, req: Request, resp: Response) -> None:
         requests.check_accept(req)
-        checked = await self._health.check()
-        _write(resp, checked, 503 if checked["status"] == "down" else 200)
+        _write_health(resp, await self._health.check())
 
     async def on_get_ready(self, req: Request, resp: Response) -> None:
         requests.check_accept(req)
-        status = (await self._health.check())["status"]
-        _write(resp, {"status": status}, 503 if status == "down" else 200)
+        _write_health(resp, {"status": (await self._health.check())["status"]})
 
     async def on_get_live(self, req: Request, resp: Response) -> None:
         requests.check_accept(req)
-        _write(resp, {"status": "ok"}, 200)
+        _write_health(resp, {"status": "ok"})
 
     on_head, on_head_ready, on_head_live = on_get, on_get_ready, on_get_live
 
@@ -52,7 +51,7 @@ class MetricsResource:
             raise falcon.HTTPNotAcceptable(description="this answers in text/plain or JSON")
         snapshot = await self._totals.snapshot()
         if liked == "application/json":
-            _write(resp, prometheus.as_json(snapshot), 200)
+            answers.write_json(resp, prometheus.as_json(snapshot))
             return
         accept = req.accept if liked in req.accept else liked
         resp.data, resp.content_type = await asyncio.to_thread(prometheus.text, snapshot, accept)
@@ -61,10 +60,8 @@ class MetricsResource:
     on_head = on_get
 
 
-def _write(resp: Response, value: object, status: int) -> None:
-    resp.status = status
-    resp.data = answers.dumps(value)
-    resp.content_type = answers.JSON
-    resp.set_header("Cache-Control", "no-store")
-    if status == 503:
+def _write_health(resp: Response, value: Mapping[str, object]) -> None:
+    is_down = value["status"] == "down"
+    answers.write_json(resp, value, 503 if is_down else 200)
+    if is_down:
         resp.set_header("Retry-After", "1")

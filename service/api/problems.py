@@ -1,4 +1,4 @@
-"""Every error as `application/problem+json` (RFC 9457): our own tree, Falcon's, and the unexpected."""
+"""Every error as `application/problem+json` (RFC 9457): our own tree, Falcon's, any other."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _RETRY_SECONDS = 1
 
 class Kind(NamedTuple):
     status: int
-    slug: str
+    slug: str | None
     title: str
 
 
@@ -50,33 +50,31 @@ _KINDS: dict[type[PulseQueueError], Kind] = {
 _UNEXPECTED = Kind(500, "internal-error", "Something went wrong here")
 
 
-def problem(error: PulseQueueError, request_id: str, *, kind: Kind | None = None) -> dict[str, Any]:
+def problem(error: PulseQueueError, request_id: str) -> dict[str, Any]:
     """The members of the problem that one of our errors is."""
-    kind = kind or kind_of(error)
     errors = error.errors if isinstance(error, InvalidEvent) else ()
-    detail = _detail(error)
-    return members(kind.status, kind.slug, kind.title, detail, request_id, errors)
+    return members(kind_of(error), _detail(error), request_id, errors)
 
 
 def members(
-    status: int,
-    slug: str | None,
-    title: str,
-    detail: str,
-    request_id: str,
-    errors: Sequence[FieldError] = (),
+    kind: Kind, detail: str, request_id: str, errors: Sequence[FieldError] = ()
 ) -> dict[str, Any]:
-    """The members of any problem; without a slug it is nothing but its status."""
+    """The members of any problem."""
     made: dict[str, Any] = {
-        "type": f"urn:pulsequeue:problem:{slug}" if slug else "about:blank",
-        "title": title,
-        "status": status,
+        "type": f"urn:pulsequeue:problem:{kind.slug}" if kind.slug else "about:blank",
+        "title": kind.title,
+        "status": kind.status,
         "detail": detail,
         "request_id": request_id,
     }
     if errors:
         made["errors"] = [{"pointer": e.pointer, "detail": e.detail} for e in errors]
     return made
+
+
+def plain(status: int) -> Kind:
+    """A problem that is nothing but its status."""
+    return Kind(status, None, HTTPStatus(status).phrase)
 
 
 def kind_of(error: PulseQueueError) -> Kind:
@@ -101,24 +99,20 @@ def install(app: falcon.asgi.App[Any, Any]) -> None:
 
 
 async def _ours(
-    req: falcon.asgi.Request, resp: falcon.asgi.Response, error: Exception, _params: Any
+    req: falcon.asgi.Request, resp: falcon.asgi.Response, error: PulseQueueError, _params: Any
 ) -> None:
-    assert isinstance(error, PulseQueueError)
-    kind = kind_of(error)
-    if kind is _UNEXPECTED:
-        _log.exception("unexpected", extra={"request_id": request_id_of(req)})
+    if kind_of(error) is _UNEXPECTED:
+        _log.error("unexpected", exc_info=error, extra={"request_id": request_id_of(req)})
     seconds = retry_after(error)
     headers = {} if seconds is None else {"Retry-After": str(seconds)}
-    _write(resp, problem(error, request_id_of(req), kind=kind), headers)
+    _write(resp, problem(error, request_id_of(req)), headers)
 
 
 async def _falcons(
-    req: falcon.asgi.Request, resp: falcon.asgi.Response, error: Exception, _params: Any
+    req: falcon.asgi.Request, resp: falcon.asgi.Response, error: falcon.HTTPError, _params: Any
 ) -> None:
-    assert isinstance(error, falcon.HTTPError)
     status = error.status_code
-    phrase = HTTPStatus(status).phrase
-    made = members(status, None, phrase, error.description or _details(status), request_id_of(req))
+    made = members(plain(status), error.description or _details(status), request_id_of(req))
     headers = error.headers or {}
     _write(resp, made, headers if isinstance(headers, Mapping) else dict(headers))
 
@@ -134,7 +128,7 @@ async def _unexpected(
 def unexpected(request_id: str) -> dict[str, Any]:
     """What a client is told of an error that we don't know ourselves: where to find it."""
     detail = "the log has it under this request_id"
-    return members(*_UNEXPECTED, detail, request_id)
+    return members(_UNEXPECTED, detail, request_id)
 
 
 def _write(resp: falcon.asgi.Response, made: dict[str, Any], headers: Mapping[str, str]) -> None:

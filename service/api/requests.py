@@ -14,8 +14,10 @@ from service.api import strict_json
 from service.api.edge import BODY
 from service.errors import InvalidQuery
 from service.ids import is_id
+from service.offload import Aside
 
 MAX_WAIT_SECONDS = 20
+_LARGE_BYTES = 65_536
 _is_key = re.compile(r"[!-~]{1,255}").fullmatch
 _is_traceparent = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
@@ -25,20 +27,24 @@ _prefers_wait = re.compile(
 ).search
 
 
-def json_body(req: Request, max_nesting: int) -> Any:
+async def json_body(req: Request, aside: Aside, max_nesting: int) -> Any:
     """The parsed body. Raises for what is no JSON by its headers (411, 415) or by itself."""
     body: bytes = req.scope[BODY]
-    if not body and req.get_header("Content-Length") is None:
-        if req.get_header("Transfer-Encoding") is None:
-            raise falcon.HTTPLengthRequired(description="a body is needed, and its Content-Length")
+    if not body and not _has_body(req):
+        raise falcon.HTTPLengthRequired(description="a body is needed, and its Content-Length")
     if not _is_json(req.content_type):
         raise falcon.HTTPUnsupportedMediaType(description="Content-Type must be application/json")
-    check_encoding(req)
-    return strict_json.parse(body, max_nesting)
+    _check_encoding(req)
+    if len(body) < _LARGE_BYTES:
+        return strict_json.parse(body, max_nesting)
+    return await aside.run(lambda: strict_json.parse(body, max_nesting), is_large=True)
 
 
-def check_encoding(req: Request) -> None:
-    """Raises 415 for a compressed body."""
+def _has_body(req: Request) -> bool:
+    return (req.get_header("Content-Length") or req.get_header("Transfer-Encoding")) is not None
+
+
+def _check_encoding(req: Request) -> None:
     encoding = req.get_header("Content-Encoding")
     if encoding is not None and encoding.strip().lower() != "identity":
         detail = "the body must not be compressed: no Content-Encoding but identity"
@@ -96,11 +102,10 @@ def wait_seconds(req: Request) -> int | None:
     return None if found is None else min(int(found.group(1)), MAX_WAIT_SECONDS)
 
 
-def checked_id(event_id: str) -> str:
+def check_id(event_id: str) -> None:
     """Raises `InvalidQuery` for what can't be an event's id."""
     if not is_id(event_id):
         raise InvalidQuery("the id is not a UUIDv7 in its canonical form")
-    return event_id
 
 
 def no_query(req: Request) -> None:

@@ -52,7 +52,7 @@ class EventSchema(Schema):
     )
     run_at = Moment(
         metadata={
-            "description": "when it may start at the earliest, up to a year ahead; in the past: now",
+            "description": "when it may start at the earliest, up to a year ahead; past: now",
             "example": "2030-01-31T12:00:00Z",
         }
     )

@@ -32,8 +32,8 @@ class NoAnswer(PulseQueueError):
 class Outbound:
     """Sends to what `allowed` names, and into private networks only with `allow_private`.
 
-    `tls` stands in for the public certification authorities (those of certifi; the environment's
-    are not read), `backend` for the network.
+    `tls` stands in for the certification authorities (certifi's, or those that the environment
+    names by SSL_CERT_FILE or SSL_CERT_DIR), `backend` for the network.
     """
 
     def __init__(
@@ -73,28 +73,28 @@ class Outbound:
         """
         loop = asyncio.get_running_loop()
         started = loop.time()
-        response = await self._status(place, content, headers, seconds)
+        deadline = started + seconds
+        try:
+            async with asyncio.timeout_at(deadline):  # httpx's own limits are per step
+                response = await self._sent(place, content, headers, seconds)
+        except FAILURES as error:
+            reason = clean(str(error), 200) or f"no answer within {seconds:g} s"
+            raise NoAnswer(f"{place.host}:{place.port}: {reason}") from None
         duration_ms = round((loop.time() - started) * 1000)
         try:
-            until = min(loop.time() + _LONGEST_READ_SECONDS, started + seconds)
-            text = await beginning(response, until)
+            text = await beginning(response, min(loop.time() + _LONGEST_READ_SECONDS, deadline))
         finally:
             await response.aclose()
         return Answer(response.status_code, response.headers, duration_ms, text)
 
-    async def _status(
+    async def _sent(
         self, place: Target, content: bytes, headers: Mapping[str, str], seconds: float
     ) -> httpx.Response:
         client = self._client()
         request = client.build_request(
             "POST", place.url, content=content, headers=headers, timeout=seconds
         )
-        try:
-            async with asyncio.timeout(seconds):  # httpx's own limits are per step, not in all
-                return await client.send(request, stream=True)
-        except FAILURES as error:
-            reason = clean(str(error), 200) or f"no answer within {seconds:g} s"
-            raise NoAnswer(f"{place.host}:{place.port}: {reason}") from None
+        return await client.send(request, stream=True)
 
     def _client(self) -> httpx.AsyncClient:
         """This event loop's client: connections belong to the loop that made them."""
@@ -103,7 +103,7 @@ class Outbound:
             self._clients[loop] = httpx.AsyncClient(
                 transport=GuardedTransport(
                     self._backend,
-                    self._tls or httpx.create_ssl_context(trust_env=False),
+                    self._tls or httpx.create_ssl_context(),
                     httpx.Limits(
                         max_connections=self._max_connections,
                         max_keepalive_connections=_KEPT_CONNECTIONS,

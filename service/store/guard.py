@@ -6,18 +6,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bson.errors import InvalidDocument
-from pymongo.errors import PyMongoError
+from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
 from service.errors import InvalidEvent, StoreUnavailable
+
+_REFUSED = frozenset({15, 10334, 17419, 17420})
+"""The server's codes for a document itself: nested too deep (Overflow), too large."""
 
 
 @contextmanager
 def mongo_errors() -> Iterator[None]:
     """Raises `StoreUnavailable` for whatever the driver raises, `InvalidEvent` for a value that
-    BSON can't hold (which the driver doesn't count among its own errors)."""
+    BSON can't hold (which the driver doesn't count among its own errors) or the server refuses: no
+    repetition mends that."""
     try:
         yield
     except PyMongoError as error:
+        if _is_refusal(error):
+            raise InvalidEvent(f"this can't be stored: {str(error)[:200]}") from error
         raise StoreUnavailable(f"MongoDB: {error}") from error
     except (InvalidDocument, OverflowError) as error:
         raise InvalidEvent(f"this can't be stored: {error}") from error
+
+
+def _is_refusal(error: PyMongoError) -> bool:
+    """Whether all that went wrong is that documents were refused."""
+    if isinstance(error, BulkWriteError):
+        codes = {failure["code"] for failure in error.details["writeErrors"]}
+        return bool(codes) and codes <= _REFUSED and not error.details.get("writeConcernErrors")
+    return isinstance(error, OperationFailure) and error.code in _REFUSED

@@ -220,10 +220,11 @@ class JobStore:
         *,
         limit: int,
         skip: int = 0,
-        without_types: Sequence[str] = (),
+        types: Sequence[str],
         since: datetime | None = None,
     ) -> Due:
-        """The oldest jobs of a queue that are pending and due, suspects included: a claim tells.
+        """The oldest jobs of these types that are pending and due, suspects included: a claim
+        tells.
 
         `since` leaves out what was due before: the keys of jobs that were just claimed are still
         in the index for a while, and passing over thousands of them costs more than the rest.
@@ -233,9 +234,8 @@ class JobStore:
             "queue": queue,
             "priority": priority,
             "next_attempt_at": {"$lte": now} | ({"$gte": since} if since else {}),
+            "type": {"$in": list(types)},
         }
-        if without_types:
-            query["type"] = {"$nin": list(without_types)}
         with mongo_errors():
             found = self._jobs.find(
                 query,
@@ -337,6 +337,20 @@ class JobStore:
                 self._jobs.find(query, _CLAIMED_FIELDS | {"history": 1, "retried_from": 1})
             )
         return [Stranded(_job(d), _crashes(d), len(found)) for d in found]
+
+    def claims_of(self, worker: str) -> dict[str, int]:
+        """The fencing token of every job that is `processing` under this worker."""
+        query = {"status": "processing", "worker": worker}
+        with mongo_errors():
+            return {d["_id"]: d["claims"] for d in self._jobs.find(query, {"claims": 1})}
+
+    def held_by(self, worker: str, job_ids: Sequence[str]) -> list[Job]:
+        """Those of the jobs that are `processing` under this worker."""
+        if not job_ids:
+            return []
+        query = {"_id": {"$in": list(job_ids)}, "status": "processing", "worker": worker}
+        with mongo_errors():
+            return [_job(d) for d in self._jobs.find(query, _CLAIMED_FIELDS)]
 
     def holders(self) -> set[str]:
         """The workers that hold jobs, dead ones included."""

@@ -15,6 +15,7 @@ from service.store.guard import mongo_errors
 from service.store.jobs import retrying
 
 _RETRY_CHUNK = 1_000
+_OPEN = {"$in": ["pending", "processing"]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,21 +65,30 @@ class Listing:
             return self._jobs.count_documents(_retryable(which))
 
     def retry_many(self, which: Filter, now: datetime) -> Iterable[list[Document]]:
-        """Retries what matches, in chunks; yields the jobs that each chunk made pending."""
-        query = _retryable(which)
+        """Retries what matches, in chunks; yields the jobs that each chunk made pending.
+
+        It goes by id, so that a job which fails again meanwhile is not retried again.
+        """
+        query, last = _retryable(which), ""
         while True:
             with mongo_errors():
-                ids = [d["_id"] for d in self._jobs.find(query, {"_id": 1}, limit=_RETRY_CHUNK)]
+                ids = self._ids_after(last, query)
                 if not ids:
                     return
+                last = ids[-1]
                 guard = {"_id": {"$in": ids}, "status": query["status"]}
                 self._jobs.update_many(guard, retrying(now))
-                yield list(
-                    self._jobs.find(
-                        {"_id": {"$in": ids}, "status": "pending", "next_attempt_at": now},
-                        {"type": 1, "queue": 1, "priority": 1},
-                    )
-                )
+                made = {"_id": {"$in": ids}, "status": _OPEN, "next_attempt_at": now}
+                yield list(self._jobs.find(made, {"type": 1, "queue": 1, "priority": 1}))
+
+    def _ids_after(self, last: str, query: Document) -> list[str]:
+        found = self._jobs.find(
+            {"$and": [query, {"_id": {"$gt": last}}]},
+            {"_id": 1},
+            sort=[("_id", 1)],
+            limit=_RETRY_CHUNK,
+        )
+        return [d["_id"] for d in found]
 
     def count_pending(self, most: int) -> int:
         """How many jobs are pending; no further than `most`."""

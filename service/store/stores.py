@@ -10,6 +10,7 @@ from service import mongo
 from service.clock import ServerClock
 from service.mongo import Document
 from service.settings import Settings
+from service.store.audit import Audit
 from service.store.counters import Counters
 from service.store.guard import mongo_errors
 from service.store.indexes import ensure_indexes
@@ -35,11 +36,16 @@ class Stores:
         self.listing = Listing(database)
         self.workers = WorkerStore(database, settings.lease_seconds)
         self.counters = Counters(database)
+        self.audit = Audit(database)
 
     @classmethod
     def connect(cls, settings: Settings) -> Self:
         """Those of the database that the settings name; call it after the fork."""
         return cls(mongo.connect(settings), settings)
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._database.client.close()
 
     def prepare(self) -> None:
         """Creates the indexes that are missing."""

@@ -11,9 +11,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import secrets
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 from service.backoff import Backoff
@@ -26,7 +28,7 @@ _TICK_SECONDS = 0.05
 
 
 def write(what: str, context: Context, token: str) -> None:
-    """One line, in one write: lines of several processes never mix, a killed one leaves none half."""
+    """One line in one write: lines of several processes never mix, and none is ever half."""
     line = json.dumps(
         {
             "what": what,
@@ -68,12 +70,20 @@ async def journal_async(payload: dict[str, Any], context: Context) -> Any:
     return _ended(payload, context, token)
 
 
+def _limit_memory() -> None:
+    """Gives this process so much more address space and no more, where the environment says so."""
+    if more_kib := int(os.environ.get("TEST_MORE_MEMORY_KIB", "0")):
+        now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (now + more_kib * 1024, resource.RLIM_INFINITY))
+
+
 def _misbehave(payload: dict[str, Any]) -> None:
     if "die_after_ms" in payload:
         time.sleep(payload["die_after_ms"] / 1000)
     if payload.get("die"):
         os.kill(os.getpid(), signal.SIGKILL)
     if payload.get("eat_mb"):
+        _limit_memory()
         eaten = [os.urandom(1_048_576) for _ in range(payload["eat_mb"])]
         del eaten
     if payload.get("stuck"):

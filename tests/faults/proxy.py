@@ -1,9 +1,9 @@
 """A TCP proxy on loopback between a process and a server; its faults are switched at run time.
 
-    with Proxy(server.port) as proxy:
-        proxy.hang()            # connections stay open, nothing gets through, nothing is lost
-        proxy.flow()            # ... and what was held back arrives
-        proxy.lose_reply(b"insert")   # the next such request reaches the server, its reply nobody
+with Proxy(server.port) as proxy:
+    proxy.hang()            # connections stay open, nothing gets through, nothing is lost
+    proxy.flow()            # ... and what was held back arrives
+    proxy.lose_reply(b"insert")   # the next such request reaches the server, its reply nobody
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A running system for tests: real servers, and processes from the Procfile, all of them ours to hurt.
+"""A running system for tests: real servers, and processes from the Procfile, all ours to hurt.
 
-    with Stack(folder, webs=1, workers=2) as stack:
-        event = stack.api.post("journal.sync", {"duration_ms": 500})
-        stack.kill_worker_of(event)
-        stack.api.wait_final(event)
+with Stack(folder, webs=1, workers=2) as stack:
+    event = stack.api.post("journal.sync", {"duration_ms": 500})
+    stack.kill_worker_of(event)
+    stack.api.wait_final(event)
 """
 
 from __future__ import annotations
@@ -224,6 +224,12 @@ class Stack:
 
     def worker_with(self, pid: int) -> Process:
         return next(worker for worker in self.workers if pid in worker.family())
+
+    def forget(self) -> None:
+        """Removes every job and message, so that the next test starts from nothing."""
+        self.database["jobs"].delete_many({})
+        self.database["counters"].delete_many({})
+        self.redis_client.flushall()
 
     # faults
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from urllib.parse import urlsplit
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service.errors import SettingError
 from service.outbound.hosts import TargetRefused, allowed_hosts, canonical
@@ -94,3 +99,60 @@ def test_what_is_sent_to_is_the_canonical_form() -> None:
 
 def test_ipv6_is_compared_compressed_and_in_lower_case() -> None:
     assert canonical("[2606:4700:0:0::0ABC]") == "2606:4700::abc"
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "99999"])
+def test_a_port_that_is_none_is_named_as_such(port: str) -> None:
+    with pytest.raises(TargetRefused, match="port must be from 1 to 65535"):
+        parse(f"http://example.com:{port}/")
+
+
+_PIECES = st.sampled_from(
+    [
+        "http",
+        "https",
+        "://",
+        ":",
+        "/",
+        "//",
+        "@",
+        "#",
+        "?",
+        "\\",
+        "[",
+        "]",
+        "[::1]",
+        "%",
+        ".",
+        "..",
+        "127.0.0.1",
+        "0x7f",
+        "1",
+        "example.com",
+        "ü",
+        "80",
+        "0",
+        "\u3002",
+        "\uff0f",
+        "a",
+        "-",
+        "_",
+    ]
+)
+
+
+@given(st.lists(_PIECES, max_size=12).map(lambda pieces: "http://" + "".join(pieces)))
+def test_another_parser_reads_the_same_host_and_port(url: str) -> None:
+    with suppress(TargetRefused):
+        place = parse(url)
+        other = urlsplit(str(place.url))
+        assert other.hostname == place.host
+        assert (other.port or place.default_port) == place.port
+        assert "@" not in other.netloc
+
+
+@given(st.text(max_size=80))
+def test_any_text_is_either_refused_or_read(text: str) -> None:
+    for url in (text, f"http://{text}", f"https://example.com{text}"):
+        with suppress(TargetRefused):
+            assert parse(url).host

@@ -8,7 +8,7 @@ import json
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
@@ -125,21 +125,31 @@ async def hangs(_request: Request, _writer: asyncio.StreamWriter) -> None:
     """Keeps the connection, and says nothing on it."""
 
 
-async def floods(_request: Request, writer: asyncio.StreamWriter) -> None:
+class Flood:
     """Sends without end, as fast as it is read."""
-    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-    while True:
-        writer.write(b"10000\r\n" + b"x" * 65_536 + b"\r\n")
-        await writer.drain()
+
+    def __init__(self) -> None:
+        self.sent = 0
+
+    async def __call__(self, _request: Request, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while True:
+            writer.write(b"10000\r\n" + b"x" * 65_536 + b"\r\n")
+            await writer.drain()
+            self.sent += 65_536
 
 
-async def trickles(_request: Request, writer: asyncio.StreamWriter) -> None:
-    """Sends a header's next byte before any read would time out, and never ends."""
-    writer.write(b"HTTP/1.1 200 OK\r\nX: ")
-    while True:
-        writer.write(b"x")
-        await writer.drain()
-        await asyncio.sleep(0.02)
+def trickles(beginning: bytes) -> Reply:
+    """Sends the next byte before any read would time out, and never ends."""
+
+    async def reply(_request: Request, writer: asyncio.StreamWriter) -> None:
+        writer.write(beginning)
+        while True:
+            writer.write(b"x")
+            await writer.drain()
+            await asyncio.sleep(0.02)
+
+    return reply
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -321,14 +331,14 @@ def test_no_location_is_even_read(run: Run, receiving: Receiving, location: str)
     run(main())
 
 
-@pytest.mark.parametrize("reply", [hangs, trickles])
+@pytest.mark.parametrize("reply", [hangs, trickles(b"HTTP/1.1 200 OK\r\nX: ")])
 def test_a_receiver_too_slow_is_left(run: Run, receiving: Receiving, reply: Reply) -> None:
     async def main() -> None:
         async with receiving(reply, seconds=0.2) as there:
             started = time.monotonic()
             with pytest.raises(NoAnswer, match=r"no answer within 0\.2 s"):
                 await deliver(there.url)
-            assert time.monotonic() - started < 1
+            assert time.monotonic() - started < 2
             await until(lambda: there.open == 0)
 
     run(main())
@@ -340,7 +350,7 @@ def test_the_time_limit_bounds_the_wait(run: Run, receiving: Receiving) -> None:
             started = time.monotonic()
             with pytest.raises(NoAnswer):
                 await deliver(there.url, left_ms=300)
-            assert time.monotonic() - started < 0.3
+            assert time.monotonic() - started < 2
 
     run(main())
 
@@ -383,19 +393,45 @@ def test_a_cancelled_event_is_not_sent(run: Run, receiving: Receiving) -> None:
 
 def test_an_endless_answer_is_cut(run: Run, receiving: Receiving) -> None:
     async def main() -> None:
-        async with receiving(floods) as there:
+        flood = Flood()
+        async with receiving(flood) as there:
             result = await deliver(there.url)
             assert result["answer"] == "x" * 500
             await until(lambda: there.open == 0)
+            assert flood.sent < 64 * 1_048_576, "no more than what buffers take"
 
     run(main())
 
 
-def test_a_body_that_never_comes_does_not_undo_a_delivery(run: Run, receiving: Receiving) -> None:
+@pytest.mark.parametrize("body", [writes, trickles])
+def test_a_body_that_never_ends_does_not_undo_a_delivery(
+    run: Run, receiving: Receiving, body: Callable[[bytes], Reply]
+) -> None:
     async def main() -> None:
-        reply = writes(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")
+        reply = body(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\nhalf")
         async with receiving(reply, seconds=0.3) as there:
-            assert (await deliver(there.url))["answer"] == "half"
+            started = time.monotonic()
+            assert (await deliver(there.url))["answer"].startswith("half")
+            assert time.monotonic() - started < 2
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        answers(302, b"x" * 9_999, "Location: /"),
+        answers(200, b"x" * 9_999, "Content-Encoding: br"),
+        answers(500, b"x" * 9_999),
+    ],
+)
+def test_unread_answers_hold_no_connection(run: Run, receiving: Receiving, reply: Reply) -> None:
+    async def main() -> None:
+        async with receiving(reply, max_connections=1) as there:
+            for _ in range(3):
+                with suppress(Reject, webhook.NotDelivered):
+                    await deliver(there.url)
+            assert len(there.requests) == 3
 
     run(main())
 
@@ -557,3 +593,16 @@ def test_tls_asks_for_and_checks_the_name_not_the_address(run: Run, receiving: R
 
     run(main())
     assert set(detour.wanted) == {PUBLIC}
+
+
+def test_the_environment_may_name_an_authority_of_ones_own(
+    run: Run, receiving: Receiving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    backend = GuardedBackend(public, inner=Detour())
+
+    async def main() -> None:
+        async with receiving(answers(200), over_tls=True, backend=backend) as there:
+            await deliver(f"https://receiver.test:{there.port}/")
+
+    run(main())

@@ -1,0 +1,41 @@
+"""Jobs that MongoDB says this worker holds and that it doesn't: the reply to their claim was lost.
+
+A claim of many is one update that the driver must not send twice, and a server that hung may carry
+it out long after the caller gave up. No rescue would ever come for such jobs: their worker lives.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from actors.consumer import Supply
+from service.job import Ending, Hint, Outcome, judge
+
+_log = logging.getLogger(__name__)
+_CLAIM_WAIT_SECONDS = 0.5
+
+
+def release_unheld(supply: Supply) -> list[Hint]:
+    """Gives them back, which costs no attempt; hints for those that now wait again.
+
+    No claim is under way meanwhile; where one takes too long, the next call will do.
+    """
+    if not supply.alone.acquire(timeout=_CLAIM_WAIT_SECONDS):
+        return []
+    try:
+        claims = supply.store.claims_of(supply.worker_id)
+        unheld = [job_id for job_id, claim in claims.items() if not _is_held(supply, job_id, claim)]
+        jobs = supply.store.held_by(supply.worker_id, unheld)
+    finally:
+        supply.alone.release()
+    if not jobs:
+        return []
+    _log.warning("%d jobs whose claim got lost are given back", len(jobs))
+    ending = Ending(Outcome.UNSTARTED, supply.clock.now())
+    supply.store.finish([(job, judge(job, ending, 0)) for job in jobs])
+    return [job.hint for job in jobs]
+
+
+def _is_held(supply: Supply, job_id: str, claim: int) -> bool:
+    held = supply.registry.get(job_id)
+    return held is not None and held.job.claims == claim

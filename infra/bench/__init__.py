@@ -1,0 +1,1 @@
+"""The project's own benchmark: `./infra/bench/run`. Every figure is measured, none is asserted."""

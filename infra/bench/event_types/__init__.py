@@ -1,0 +1,1 @@
+"""Event types that only the benchmark loads, by `EVENT_TYPE_MODULES`."""

@@ -1,0 +1,225 @@
+"""No query of ours reads the whole collection: each one that is sent is recorded and explained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+from pymongo.database import Database
+from pymongo.monitoring import CommandListener, CommandStartedEvent
+
+from infra.servers import MongoServer
+from service.job import Outcome, judge, judge_stranded
+from service.store import Filter, JobStore, Listing, ensure_indexes
+from service.store.jobs import Retention
+from tests.factories import NOW, accept, ago, ahead, claimed, ending, finish, new_job_document
+
+READS = ("find", "aggregate", "count", "distinct")
+WRITES = ("update", "findAndModify", "delete")
+
+
+class Recorder(CommandListener):
+    """Every command on jobs, as it was sent."""
+
+    def __init__(self) -> None:
+        self.commands: list[dict[str, Any]] = []
+
+    def started(self, event: CommandStartedEvent) -> None:
+        name = event.command_name
+        if name in (*READS, *WRITES) and event.command.get(name) == "jobs":
+            self.commands.append(dict(event.command))
+
+    def succeeded(self, event: Any) -> None: ...
+
+    def failed(self, event: Any) -> None: ...
+
+
+class Asked:
+    """Calls a store's method and explains all that it sent."""
+
+    def __init__(self, client: MongoClient[Any], recorder: Recorder, name: str) -> None:
+        self.database: Database[Any] = client[name]
+        self.store = JobStore(self.database, retention=Retention(1_000, 1_000, 1_000))
+        self.listing = Listing(self.database)
+        self._recorder = recorder
+
+    def plans(self, call: Callable[[], Any]) -> list[str]:
+        """The stages that read, with their index: `IXSCAN waiting`, `IDHACK`, `COLLSCAN`, ..."""
+        self._recorder.commands.clear()
+        call()
+        sent, found = list(self._recorder.commands), []
+        for command in sent:
+            for one in explainable(command):
+                answer = self.database.command("explain", one, verbosity="queryPlanner")
+                found += stages(answer)
+        assert found, "nothing was asked"
+        return found
+
+
+def explainable(command: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The command without what belongs to its session; an update of many, one by one."""
+    session = ("lsid", "txnNumber", "writeConcern", "$db", "$clusterTime", "maxTimeMS", "ordered")
+    plain = {k: v for k, v in command.items() if k not in session}
+    plain.pop("readConcern", None)
+    for part in ("updates", "deletes"):
+        if part in plain:
+            yield from ({**plain, part: [one]} for one in plain[part])
+            return
+    yield plain
+
+
+def stages(plan: Any) -> Iterator[str]:
+    if isinstance(plan, list):
+        for one in plan:
+            yield from stages(one)
+    elif isinstance(plan, dict):
+        stage = plan.get("stage")
+        if stage in ("COLLSCAN", "IDHACK", "IXSCAN", "COUNT_SCAN", "DISTINCT_SCAN", "TEXT"):
+            by_id = " by id" if is_by_id(plan.get("indexBounds", {}).get("_id", [])) else ""
+            yield f"{stage} {plan['indexName']}{by_id}" if "indexName" in plan else stage
+        for name, part in plan.items():
+            if name not in ("rejectedPlans", "parsedQuery", "command"):
+                yield from stages(part)
+
+
+def is_by_id(bounds: list[str]) -> bool:
+    """Whether single ids are looked up rather than a range of them."""
+    return bool(bounds) and all(len(set(b.strip("[]").split(", "))) == 1 for b in bounds)
+
+
+@pytest.fixture(scope="module")
+def asked(mongo_server: MongoServer) -> Iterator[Asked]:
+    """A thousand jobs, most of them final, as a real collection has them."""
+    recorder = Recorder()
+    client: MongoClient[Any] = MongoClient(
+        mongo_server.url, tz_aware=True, event_listeners=[recorder], w="majority"
+    )
+    asked = Asked(client, recorder, "indexes")
+    ensure_indexes(asked.database)
+    fill(asked.store)
+    yield asked
+    client.drop_database("indexes")
+    client.close()
+
+
+def fill(store: JobStore) -> None:
+    for status, count in (("completed", 600), ("failed", 200), ("pending", 200)):
+        documents = [
+            new_job_document(at=ago(i), type=("email", "report")[i % 2]) | {"status": status}
+            for i in range(count)
+        ]
+        store.accept(documents)
+    for number in range(20):
+        claimed(store, worker=f"w{number % 3}", idempotency_key=f"k{number}", fingerprint="f")
+    store.finish([(s.job, judge_stranded(s, NOW)) for s in store.stranded("w2")])
+    for _ in range(20):
+        finish(store, claimed(store), Outcome.REJECTED)
+
+
+A_JOB = "0190b8a0-0000-7000-8000-000000000000"
+TYPES = ["email", "report"]
+
+
+def a_page(which: Filter) -> Callable[[Asked], Any]:
+    return lambda a: a.listing.page(which, 50, below="1")
+
+
+QUERIES: dict[str, tuple[Callable[[Asked], Any], set[str]]] = {
+    "due": (
+        lambda a: a.store.due("default", "normal", NOW, limit=50, types=TYPES),
+        {"IXSCAN waiting"},
+    ),
+    "due further on": (
+        lambda a: a.store.due(
+            "default", "low", NOW, limit=9, skip=3, types=["email"], since=ago(9)
+        ),
+        {"IXSCAN waiting"},
+    ),
+    "suspects": (
+        lambda a: a.store.suspects(["default"], TYPES, NOW, 10),
+        {"IXSCAN suspects"},
+    ),
+    "dead letters": (
+        lambda a: a.store.undelivered_dead_letters(NOW, 10),
+        {"IXSCAN dead_letters"},
+    ),
+    "a page": (a_page(Filter()), {"IXSCAN _id_"}),
+    "a page of a time": (
+        a_page(Filter(created_after=ago(9), created_before=NOW)),
+        {"IXSCAN _id_"},
+    ),
+    "a page of a status": (a_page(Filter(status="failed")), {"IXSCAN by_status"}),
+    "a page of a type": (a_page(Filter(type="email")), {"IXSCAN by_type"}),
+    "stranded": (lambda a: a.store.stranded("w1"), {"IXSCAN by_status"}),
+    "cancel requests": (lambda a: a.store.cancel_requests("w1"), {"IXSCAN by_status"}),
+    "holders": (lambda a: a.store.holders(), {"IXSCAN by_status"}),
+    "processing": (lambda a: a.listing.processing(), {"COUNT_SCAN by_status"}),
+    "pending": (lambda a: a.listing.count_pending(10), {"IXSCAN by_status"}),
+    "depth": (lambda a: a.listing.depth("default", NOW), {"IXSCAN waiting"}),
+    "scheduled": (lambda a: a.listing.scheduled("default", NOW), {"IXSCAN waiting"}),
+    "oldest due": (lambda a: a.listing.oldest_due("default", NOW), {"IXSCAN waiting"}),
+    "how many to retry": (
+        lambda a: a.listing.count_retryable(Filter(status="cancelled")),
+        {"COUNT_SCAN by_status"},
+    ),
+    "a known key": (
+        lambda a: a.store.accept([new_job_document(idempotency_key="k1", fingerprint="f")]),
+        {"IXSCAN idempotency_key"},
+    ),
+    "get": (lambda a: a.store.get(accept(a.store)["_id"]), {"IDHACK"}),
+}
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_a_query_uses_its_index_and_no_other(asked: Asked, name: str) -> None:
+    call, expected = QUERIES[name]
+    assert set(asked.plans(lambda: call(asked))) == expected
+
+
+def by_id_only(asked: Asked, call: Callable[[], Any], *small: str) -> None:
+    """By id, or by an index that is always small."""
+    allowed = {"IDHACK", "IXSCAN _id_ by id", "IXSCAN by_status by id", *small}
+    assert set(asked.plans(call)) <= allowed
+
+
+def test_every_transition_finds_its_jobs_by_id(asked: Asked) -> None:
+    store = asked.store
+    ids = [accept(store)["_id"] for _ in range(3)]
+    by_id_only(asked, lambda: store.claim(ids[:1], "w", NOW))
+    by_id_only(asked, lambda: store.claim(ids, "w", NOW))
+    by_id_only(asked, lambda: store.claim_suspects(ids, "w", NOW), "IXSCAN suspects")
+    by_id_only(asked, lambda: store.cancel(ids[0], NOW))
+    by_id_only(asked, lambda: store.finals(ids))
+    by_id_only(asked, lambda: store.take_dead_letter(ids[0], NOW))
+
+
+def test_outcomes_find_their_jobs_by_id_alike_or_not_and_late_ones_too(asked: Asked) -> None:
+    store = asked.store
+    jobs = store.claim([accept(store)["_id"] for _ in range(4)], "w", NOW)
+    alike = [(job, judge(job, ending(result=1), 0)) for job in jobs[:3]]
+    other = [(job, judge(job, ending(Outcome.REJECTED), 0)) for job in jobs[3:]]
+    by_id_only(asked, lambda: store.finish(alike + other))
+    by_id_only(asked, lambda: store.finish(alike + other))
+    by_id_only(asked, lambda: store.retry(jobs[3].id, NOW))
+    by_id_only(asked, lambda: store.progress(jobs[3], 1))
+
+
+def test_a_retry_by_filter_reads_no_more_than_what_matches(asked: Asked) -> None:
+    plans = asked.plans(lambda: list(asked.listing.retry_many(Filter(status="failed"), ahead(1))))
+    assert {plan.removesuffix(" by id") for plan in plans} <= {"IXSCAN by_status", "IXSCAN _id_"}
+
+
+def test_only_open_jobs_are_in_the_indexes_that_a_tick_reads(asked: Asked) -> None:
+    """So that a tick costs the same with ten million finished jobs."""
+    sizes = asked.database.command("validate", "jobs")["keysPerIndex"]
+    pending = asked.database["jobs"].count_documents({"status": "pending"})
+    assert sizes["waiting"] == pending
+    assert sizes["suspects"] <= pending
+
+
+def test_indexes_made_twice_are_the_same(asked: Asked) -> None:
+    before = asked.database["jobs"].index_information()
+    ensure_indexes(asked.database)
+    assert asked.database["jobs"].index_information() == before
