@@ -19,7 +19,7 @@ bind = f"0.0.0.0:{_settings.port}"
 workers = _settings.web_concurrency
 backlog = 2048
 
-worker_class = "asgi"
+worker_class = "service.gunicorn_worker.PulseWorker"  # the ASGI worker, and a little more
 asgi_loop = "uvloop"
 http_parser = "auto"  # gunicorn_h1c; the pure Python one where that could not be compiled
 

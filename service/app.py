@@ -17,7 +17,7 @@ from service.api.changes import CancelResource, RetryManyResource, RetryResource
 from service.api.edge import BEGAN, WebApp
 from service.api.events import EventResource, EventsResource
 from service.api.intake import Intake
-from service.api.operations import HealthResource, MetricsResource
+from service.api.operations import DescriptionResource, HealthResource, MetricsResource
 from service.broker import PulseBroker
 from service.catalog import Catalog, catalog
 from service.clock import ServerClock
@@ -64,6 +64,7 @@ def _add_routes(app: WebApp, web: WebProcess) -> None:
     app.add_route("/events/{event_id}", EventResource(web))
     app.add_route("/events/{event_id}/cancel", CancelResource(web))
     app.add_route("/events/{event_id}/retry", RetryResource(web))
+    app.add_route("/openapi.json", DescriptionResource(web.settings, web.catalog))
     app.add_route("/metrics", MetricsResource(web.totals))
     app.add_route("/health", health)
     app.add_route("/health/live", health, suffix="live")

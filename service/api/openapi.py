@@ -1,11 +1,10 @@
-"""`/openapi.json`: made from the marshmallow schemas that check requests, and one table of operations.
+"""`/openapi.json`: made from the marshmallow schemas that check requests and the operations' table.
 
 Only who asks for it pays for it: nothing else imports this module.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from apispec import APISpec
@@ -14,6 +13,7 @@ from marshmallow import RAISE, Schema
 
 from service.api.changes import RetryManySchema
 from service.api.openapi_answers import ANSWERS, ID, JsonSchema, ref
+from service.api.operations_table import OPERATIONS, PROBLEMS, Operation
 from service.api.queries import DEFAULT_LIMIT, MAX_LIMIT
 from service.api.requests import MAX_WAIT_SECONDS
 from service.api.schemas import KEY_PATTERN, BatchItemSchema, EventSchema, JsonObject, Moment
@@ -22,135 +22,185 @@ from service.identity import VERSION
 from service.job import JobStatus
 from service.settings import Settings
 
-_PROBLEMS = {
-    400: "bad JSON, or a parameter or header that isn't allowed",
-    404: "no such event, or nothing at this path",
-    405: "see `Allow`",
-    406: "the client takes no media type that this answers in",
-    408: "the body did not arrive in time",
-    409: "the event's status doesn't allow this",
-    411: "a body is needed, and its length",
-    413: "the body is too large",
-    414: "the URL is too long",
-    415: "the body is no JSON by its Content-Type, or compressed",
-    422: "JSON that doesn't fit",
-    431: "the headers are too large",
-    500: "a fault of ours; the log has it under `request_id`",
-    503: "MongoDB is unavailable, or too much is waiting",
+_TEXT: JsonSchema = {"type": "string"}
+_MOMENT: JsonSchema = {"type": "string", "format": "date-time"}
+_PARAMETERS: dict[str, tuple[str, JsonSchema, str]] = {
+    "event_id": ("path", ID, "the event's id"),
+    "status": ("query", {"type": "string", "enum": [str(s) for s in JobStatus]}, ""),
+    "type": ("query", {"type": "string", "minLength": 1, "maxLength": 100}, ""),
+    "created_after": ("query", _MOMENT, "inclusive"),
+    "created_before": ("query", _MOMENT, "exclusive"),
+    "limit": (
+        "query",
+        {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
+        "how many on a page",
+    ),
+    "cursor": ("query", _TEXT, "`next_cursor` of the page before"),
+    "Idempotency-Key": (
+        "header",
+        {"type": "string", "pattern": KEY_PATTERN},
+        "the same key and body give the same event again",
+    ),
+    "If-None-Match": ("header", _TEXT, "the `ETag` that the client has"),
+    "Prefer": ("header", _TEXT, f"`wait=N`: up to {MAX_WAIT_SECONDS} s for a final status"),
+    "X-Request-Id": ("header", _TEXT, "up to 128 visible characters; one is made otherwise"),
+    "traceparent": ("header", _TEXT, "W3C trace context, handed to the handler"),
 }
-_ALWAYS = (400, 404, 405, 406, 408, 413, 414, 431, 500, 503)
-_BODY = (411, 415, 422)
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One method of one path. `answers`: by status, a schema's name and what it means."""
-
-    method: str
-    path: str
-    summary: str
-    answers: dict[int, tuple[str, str]]
-    parameters: tuple[str, ...] = ()
-    body: str | None = None
-    body_needed: bool = True
-    problems: tuple[int, ...] = ()
-    links: dict[str, Any] = field(default_factory=dict)
-
-
-def _links(*names: str) -> dict[str, Any]:
-    """What can be done next with the event that an answer holds."""
-    parameters = {"event_id": "$response.body#/id"}
-    return {name: {"operationId": name, "parameters": parameters} for name in names}
-
-
-OPERATIONS = (
-    Operation(
-        "post",
-        "/events",
-        "Post an event",
-        {202: ("Accepted", "stored; it will be processed")},
-        ("Idempotency-Key", "traceparent"),
-        body="NewEvent",
-        problems=_BODY,
-        links=_links("getEvent", "cancelEvent", "retryEvent"),
-    ),
-    Operation(
-        "get",
-        "/events",
-        "List events, newest first",
-        {200: ("EventPage", "a page; `next_cursor` is null on the last one")},
-        ("status", "type", "created_after", "created_before", "limit", "cursor"),
-    ),
-    Operation(
-        "post",
-        "/events/batch",
-        "Post many events",
-        {
-            202: ("BatchResults", "all were stored"),
-            207: ("BatchResults", "some were not: see the results, which come in order"),
-        },
-        ("traceparent",),
-        body="NewEvents",
-        problems=_BODY,
-    ),
-    Operation(
-        "post",
-        "/events/retry",
-        "Retry all events that match",
-        {200: ("Retried", "how many matched, and how many were retried")},
-        ("retry_status", "type", "created_after", "created_before", "dry_run"),
-        body="RetryMany",
-        body_needed=False,
-        problems=_BODY,
-    ),
-    Operation(
-        "get",
-        "/events/{event_id}",
-        "Look at an event",
-        {200: ("Event", "the event as it is now"), 304: ("", "as the client has it")},
-        ("event_id", "If-None-Match", "Prefer"),
-        links=_links("cancelEvent", "retryEvent"),
-    ),
-    Operation(
-        "post",
-        "/events/{event_id}/cancel",
-        "Cancel an event",
-        {
-            200: ("Event", "it is cancelled"),
-            202: ("Event", "it is being processed, and its handler is asked to stop"),
-        },
-        ("event_id",),
-        problems=(409, 411, 415, 422),
-    ),
-    Operation(
-        "post",
-        "/events/{event_id}/retry",
-        "Retry a failed or cancelled event",
-        {202: ("Event", "it is pending again, with a fresh budget")},
-        ("event_id",),
-        problems=(409, 411, 415, 422),
-    ),
-    Operation("get", "/health", "Tell how everything is", {200: ("Health", "events are accepted")}),
-    Operation("get", "/health/live", "Tell that this runs", {200: ("HealthStatus", "it runs")}),
-    Operation(
-        "get",
-        "/health/ready",
-        "Tell whether events are accepted",
-        {200: ("HealthStatus", "they are")},
-    ),
-    Operation("get", "/metrics", "Metrics", {200: ("Metrics", "also as Prometheus text")}),
-    Operation("get", "/openapi.json", "This description", {200: ("", "OpenAPI 3.1")}),
-)
-_IDS = {
-    "/events": {"post": "postEvent", "get": "listEvents"},
-    "/events/batch": {"post": "postEvents"},
-    "/events/retry": {"post": "retryEvents"},
-    "/events/{event_id}": {"get": "getEvent"},
-    "/events/{event_id}/cancel": {"post": "cancelEvent"},
-    "/events/{event_id}/retry": {"post": "retryEvent"},
-    "/health": {"get": "getHealth"},
-    "/health/live": {"get": "getLiveness"},
-    "/health/ready": {"get": "getReadiness"},
-    "/metrics": {"get": "getMetrics"},
-    "/openapi.json": {"get": "getDescription"},
+_HEADERS: dict[str, tuple[JsonSchema, str]] = {
+    "X-Request-Id": (_TEXT, "the request's id, given or made"),
+    "Retry-After": (_TEXT, "seconds after which trying again, or looking again, makes sense"),
+    "Location": ({"type": "string", "format": "uri-reference"}, "where the event is"),
+    "Idempotency-Replayed": (_TEXT, "`true` where the key was known"),
+    "ETag": (_TEXT, "changes with the event"),
+    "Link": (_TEXT, '`rel="next"`: the next page'),
+    "Preference-Applied": (_TEXT, "`wait=N` where it was"),
+    "Allow": (_TEXT, "the methods of this path"),
 }
+_ANSWER_HEADERS = {
+    "Accepted": ("Location", "Retry-After", "Idempotency-Replayed"),
+    "Event": ("ETag", "Retry-After", "Preference-Applied"),
+    "EventPage": ("Link",),
+}
+
+
+def description(settings: Settings, catalog: Catalog) -> dict[str, Any]:
+    """The whole document."""
+    plugin = MarshmallowPlugin()
+    spec = APISpec(
+        title="PulseQueue",
+        version=VERSION,
+        openapi_version="3.1.0",
+        plugins=[plugin],
+        info={"description": "Accepts events, processes them at least once, tells how it went."},
+    )
+    plugin.map_to_openapi_type(Moment, "string", "date-time")  # type: ignore[no-untyped-call]
+    plugin.map_to_openapi_type(JsonObject, "object", None)  # type: ignore[no-untyped-call]
+    for name, schema in (ANSWERS | _bodies(plugin, settings, catalog)).items():
+        spec.components.schema(name, schema)
+    for operation in OPERATIONS:
+        spec.path(operation.path, operations={operation.method: _operation(operation)})
+    return spec.to_dict()
+
+
+# bodies
+
+
+def _bodies(
+    plugin: MarshmallowPlugin, settings: Settings, catalog: Catalog
+) -> dict[str, JsonSchema]:
+    """The schemas of what clients send, each event type's payload included."""
+    bodies: dict[str, JsonSchema] = {}
+    for event_type in catalog:
+        payload = f"Payload.{event_type.name}"
+        bodies[payload] = _json_schema(plugin, event_type.schema)
+        doc = (event_type.handler.__doc__ or "").strip().partition("\n")[0]
+        for kind, schema in (("NewEvent", EventSchema()), ("BatchItem", BatchItemSchema())):
+            event = _json_schema(plugin, schema)
+            event["properties"]["type"] = {"const": event_type.name}
+            event["properties"]["payload"] = ref(payload)
+            event["not"] = {"required": ["run_at", "delay_ms"]}
+            bodies[f"{kind}.{event_type.name}"] = event | ({"description": doc} if doc else {})
+    names = [event_type.name for event_type in catalog]
+    bodies["NewEvent"] = _one_of("NewEvent", names)
+    bodies["BatchItem"] = _one_of("BatchItem", names)
+    bodies["NewEvents"] = _batch(settings.max_batch_events)
+    retry_many = _json_schema(plugin, RetryManySchema())
+    conditions = [name for name in retry_many["properties"] if name != "dry_run"]
+    bodies["RetryMany"] = retry_many | {"anyOf": [{"required": [name]} for name in conditions]}
+    return bodies
+
+
+def _json_schema(plugin: MarshmallowPlugin, schema: Schema) -> JsonSchema:
+    if plugin.converter is None:
+        raise RuntimeError("the plugin belongs to no document")
+    made: JsonSchema = plugin.converter.schema2jsonschema(schema)  # type: ignore[no-untyped-call]
+    made["additionalProperties"] = schema.unknown != RAISE
+    return made
+
+
+def _one_of(kind: str, names: list[str]) -> JsonSchema:
+    refs = {name: f"#/components/schemas/{kind}.{name}" for name in names}
+    return {
+        "oneOf": [{"$ref": target} for target in refs.values()],
+        "discriminator": {"propertyName": "type", "mapping": refs},
+    }
+
+
+def _batch(most: int) -> JsonSchema:
+    events = {"type": "array", "minItems": 1, "maxItems": most, "items": {"type": "object"}}
+    return {
+        "type": "object",
+        "properties": {"events": events | {"description": "each one a BatchItem"}},
+        "required": ["events"],
+        "additionalProperties": False,
+    }
+
+
+# operations
+
+
+def _operation(operation: Operation) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "operationId": operation.id,
+        "summary": operation.summary,
+        "parameters": [_parameter(name) for name in operation.parameters],
+        "responses": {
+            str(status): _answer(operation, status, *answer)
+            for status, answer in operation.answers.items()
+        }
+        | {str(status): _problem(status) for status in operation.problems},
+    }
+    if operation.body is not None:
+        made["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": ref(operation.body)} | _example(operation)},
+        }
+    return made
+
+
+def _parameter(name: str) -> dict[str, Any]:
+    place, schema, text = _PARAMETERS[name]
+    made: dict[str, Any] = {"name": name, "in": place, "schema": schema}
+    if place == "path":
+        made["required"] = True
+    return made | ({"description": text} if text else {})
+
+
+def _example(operation: Operation) -> dict[str, Any]:
+    event = {"type": "simulate", "payload": {"duration_ms": 300, "result": {"hello": "world"}}}
+    examples = {
+        "NewEvent": event,
+        "NewEvents": {"events": [event, event | {"idempotency_key": "order-4711"}]},
+        "RetryMany": {"status": "failed", "dry_run": True},
+    }
+    return {"example": examples[operation.body or ""]}
+
+
+def _answer(operation: Operation, status: int, schema: str, text: str) -> dict[str, Any]:
+    made: dict[str, Any] = {"description": text, "headers": _headers(schema)}
+    if schema == "Metrics":
+        made["content"] = {"text/plain": {"schema": _TEXT}}
+    if schema:
+        made.setdefault("content", {})["application/json"] = {"schema": ref(schema)}
+    elif status != 304:
+        made["content"] = {"application/json": {"schema": {"type": "object"}}}
+    if operation.then:
+        given = {"event_id": "$response.body#/id"}
+        made["links"] = {i: {"operationId": i, "parameters": given} for i in operation.then}
+    return made
+
+
+def _problem(status: int) -> dict[str, Any]:
+    names = {405: ("Allow",), 503: ("Retry-After",)}.get(status, ())
+    return {
+        "description": PROBLEMS[status],
+        "headers": _headers(*names),
+        "content": {"application/problem+json": {"schema": ref("Problem")}},
+    }
+
+
+def _headers(*schemas_or_names: str) -> dict[str, Any]:
+    names = ["X-Request-Id"]
+    for name in schemas_or_names:
+        names += _ANSWER_HEADERS.get(name, (name,) if name in _HEADERS else ())
+    return {name: {"schema": _HEADERS[name][0], "description": _HEADERS[name][1]} for name in names}

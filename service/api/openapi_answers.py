@@ -1,4 +1,4 @@
-"""JSON Schemas of what the API answers, for `/openapi.json`; tests hold real answers against them."""
+"""JSON Schemas of the answers, for `/openapi.json`; tests hold real answers against them."""
 
 from __future__ import annotations
 

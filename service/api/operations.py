@@ -9,7 +9,9 @@ import falcon
 from falcon.asgi import Request, Response
 
 from service.api import answers, requests
+from service.catalog import Catalog
 from service.health import Health
+from service.settings import Settings
 from service.totals import Totals
 
 _TEXT_TYPES = ("text/plain", "application/openmetrics-text")
@@ -35,6 +37,27 @@ class HealthResource:
         _write_health(resp, {"status": "ok"})
 
     on_head, on_head_ready, on_head_live = on_get, on_get_ready, on_get_live
+
+
+class DescriptionResource:
+    """`/openapi.json`."""
+
+    def __init__(self, settings: Settings, catalog: Catalog) -> None:
+        self._settings, self._catalog = settings, catalog
+        self._body: bytes | None = None
+
+    async def on_get(self, req: Request, resp: Response) -> None:
+        requests.check_accept(req)
+        if self._body is None:
+            self._body = await asyncio.to_thread(self._described)
+        resp.data, resp.content_type = self._body, answers.JSON
+
+    def _described(self) -> bytes:
+        from service.api.openapi import description  # large, and only who asks should pay for it
+
+        return answers.dumps(description(self._settings, self._catalog))
+
+    on_head = on_get
 
 
 class MetricsResource:

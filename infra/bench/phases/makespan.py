@@ -10,6 +10,7 @@ with the default settings: all of them can wait at once.
 from __future__ import annotations
 
 from infra.bench.figures import Figure, errors, lower
+from infra.bench.inside import async_places
 from infra.bench.processes import BenchError
 from infra.bench.stack import Bench, Stack
 
@@ -23,6 +24,7 @@ _PATIENCE_SECONDS = 60.0
 
 def measure(bench: Bench) -> list[Figure]:
     seconds = _QUICK_SECONDS if bench.quick else _SECONDS
+    places = async_places(_ASYNC_CONCURRENCY) * _WORKERS
     with bench.stack(
         EVENT_TYPE_MODULES=_MODULE,
         WORKER_THREADS=str(_THREADS),
@@ -34,7 +36,7 @@ def measure(bench: Bench) -> list[Figure]:
         stack.warm_up()
         figures = [
             *_of_200_ms(stack, "sync", "on threads", _SLEEP, _THREADS * _WORKERS, seconds),
-            *_of_200_ms(stack, "async", "async", _WAIT % 200, _async_places() * _WORKERS, seconds),
+            *_of_200_ms(stack, "async", "async", _WAIT % 200, places, seconds),
         ]
     with bench.stack() as stack:
         stack.start_web()
@@ -65,13 +67,3 @@ def _makespan(stack: Stack, event: str, count: int) -> float:
         raise BenchError(f"{stack.jobs.count_open()} of {count} jobs did not end: {event}")
     return stack.jobs.makespan()
 
-
-def _async_places() -> int:
-    """How many jobs of `simulate` a worker process runs at once."""
-    from actors.registry import Registry
-    from infra.bench.events import loaded_catalog
-
-    catalog = loaded_catalog()
-    simulate = catalog.get("simulate")
-    assert simulate is not None  # noqa: S101
-    return Registry(_THREADS, _ASYNC_CONCURRENCY, catalog).type_room(simulate)

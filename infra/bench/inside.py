@@ -1,0 +1,55 @@
+"""The project's own parts, in the benchmark's process: what can't be measured from outside."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from infra.bench.stack import Stack
+from service import mongo
+from service.catalog import Catalog, catalog
+from service.clock import ServerClock
+from service.settings import Settings
+from service.store import Stores
+
+
+def event_types() -> Catalog:
+    """Those that ship. Importing `actors` reads the settings and connects to nothing."""
+    import actors  # noqa: F401
+
+    logging.getLogger().setLevel(logging.ERROR)  # it has set up logging, to where the table goes
+    return catalog
+
+
+def async_places(async_concurrency: int) -> int:
+    """How many jobs of `simulate` a worker process runs at once, where that setting bounds them."""
+    types = event_types()
+    from actors.registry import Registry
+
+    registry = Registry(threads=1, async_concurrency=async_concurrency, types=types)
+    return max(registry.type_room(t) for t in types if t.name == "simulate")
+
+
+@contextmanager
+def sweep_on(stack: Stack) -> Iterator[Callable[[], None]]:
+    """A function that does one tick of the sweep on the stack's servers."""
+    types = event_types()
+    from actors import build_broker, dead_letter, sweep
+
+    settings = Settings(redis_url=stack.redis_server.url, mongodb_uri=stack.mongo_server.url)
+    database = mongo.connect(settings)
+    stores, broker, clock = Stores(database, settings), build_broker(settings, types), ServerClock()
+
+    def tick() -> None:
+        now = clock.now()
+        sweep.rescue(stores.jobs, stores.workers, stores.counters, now)
+        for queue in types.queues:
+            sweep.dispatch(stores.jobs, broker, queue, now)
+        sweep.send_dead_letters(stores.jobs, broker, dead_letter.ACTOR, now)
+
+    try:
+        yield tick
+    finally:
+        broker.close()
+        database.client.close()
