@@ -11,7 +11,7 @@ RUN python3 -m venv /opt/venv \
     && /opt/venv/bin/pip uninstall --yes --quiet pip
 
 FROM python:3.12-slim
-RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin pulsequeue
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin pulsequeue
 COPY --from=build /opt/venv /opt/venv
 WORKDIR /app
 COPY service service

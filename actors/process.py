@@ -22,7 +22,7 @@ from actors.lease import Lease
 from actors.registry import Held, Registry
 from actors.runner import Runner
 from actors.unheld import release_unheld
-from service import redis_client
+from service import preflight, redis_client
 from service.broker import PulseBroker
 from service.catalog import Catalog
 from service.clock import ServerClock
@@ -32,6 +32,7 @@ from service.job import FINAL, JobStatus
 from service.mongo import connect, read_clock
 from service.settings import Settings, without_password
 from service.store import Counters, JobStore, LeaderLease, WorkerStore, ensure_indexes
+from service.store.audit import Audit
 from service.store.guard import mongo_errors
 from service.store.jobs import Retention
 
@@ -104,6 +105,7 @@ class WorkerProcess:
         while not self._reach_mongo():
             if self._stop_asked.wait(_WAIT_FOR_MONGO_SECONDS):
                 raise SystemExit(0)
+        preflight.warn_soon(Audit(self._database), self._broker.client, self.clock)
         self._committer.start()
         self.runner.loop.start()
 
@@ -165,8 +167,11 @@ class WorkerProcess:
 
     def sweep(self) -> None:
         """One tick of the sweep, where this process leads it."""
-        if not self._leads:
-            return
+        if self._leads:
+            self._put_right()
+            self._leader.ticked()
+
+    def _put_right(self) -> None:
         now = self.clock.now()
         # After an outage of MongoDB every heartbeat is old; the living get time for a new one.
         patience = min(self._settings.lease_seconds, 2 * self._settings.heartbeat_seconds + 1)

@@ -303,6 +303,7 @@ def _log_fields(held: Held) -> dict[str, Any]:
         "event_id": job.id,
         "type": job.type,
         "attempt": job.attempts,
+        "worker": job.worker,
         "request_id": job.request_id,
         "traceparent": job.traceparent,
     }

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from service.broker import PulseBroker
+from service.broker import DEAD_LETTER_QUEUE, PulseBroker
 from service.job import Hint, JobStatus, Priority, judge_stranded
 from service.messages import job_id_of
 from service.metrics import WORKER_COUNTS, observe
@@ -87,7 +87,10 @@ def dispatch(
 
 
 def send_dead_letters(store: JobStore, broker: PulseBroker, actor: str, now: datetime) -> int:
-    """Sends again the dead letters that never arrived; how many."""
+    """Sends again the dead letters that never arrived; how many. None while some still wait in
+    Redis, so that they don't pile up there where nobody takes them."""
+    if broker.client.llen(f"{broker.namespace}:{DEAD_LETTER_QUEUE}"):
+        return 0
     waiting = store.undelivered_dead_letters(now - _DEAD_LETTER_AFTER, _DEAD_LETTERS_MOST)
     for job in waiting:
         message = {"args": [job["_id"]], "actor_name": job["type"], "queue_name": job["queue"]}

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from http import HTTPStatus
+from itertools import chain
 from typing import Any
 
 import httpx
@@ -84,6 +85,21 @@ def delivery() -> Delivery:
     return Delivery.from_settings(Settings.from_env())
 
 
+class _Headers(fields.Dict):
+    """A map of texts, whose errors are by header: `{"X": [...]}`, not `{"X": {"value": [...]}}`."""
+
+    def _deserialize(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super()._deserialize(*args, **kwargs)  # type: ignore[no-untyped-call]
+        except ValidationError as error:
+            if not isinstance(error.messages, dict):
+                raise
+            by_header = error.messages.items()
+            raise ValidationError(
+                {name: list(chain(*by.values())) for name, by in by_header}
+            ) from None
+
+
 class WebhookPayload(Schema):
     """Where to, what, and headers to send with it."""
 
@@ -100,7 +116,7 @@ class WebhookPayload(Schema):
         allow_none=True,
         metadata={"description": "any JSON value, sent as the request's body; default null"},
     )
-    headers = fields.Dict(
+    headers = _Headers(
         keys=fields.String(),
         values=fields.String(),
         metadata={

@@ -33,5 +33,6 @@ graceful_timeout = 25
 keepalive = 5  # an idle connection holds up the end of the process for as long
 timeout = 30  # a process whose event loop stands still for so long is replaced
 
+logger_class = "service.gunicorn_log.Logger"
 accesslog = None  # the app logs what matters of a request
 control_socket_disable = True  # it would lie in the home directory

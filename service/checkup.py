@@ -51,6 +51,8 @@ class Check:
     look: Callable[[], Found]
     meaning: str
     level: Level = Level.PROBLEM
+    needs: tuple[str, ...] = ()
+    """Names of checks without whose success this one would only wait for a server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +70,15 @@ def examine(
     checks: Sequence[Check], pause_seconds: float, *, most_examples: int = 5
 ) -> list[Finding]:
     """Looks once, and again after the pause for what was found; a finding a check, in order."""
-    looked = [_looked(check) for check in checks]
-    if any(found and not isinstance(found, str) for found in looked):
+    looked: dict[str, Found | str] = {}
+    for check in checks:
+        missing = [name for name in check.needs if isinstance(looked.get(name), str)]
+        looked[check.name] = (
+            f"can't be looked for: see {missing[0]!r}" if missing else _looked(check)
+        )
+    if any(found and not isinstance(found, str) for found in looked.values()):
         time.sleep(pause_seconds)
-    pairs = zip(checks, looked, strict=True)
-    return [_finding(check, _still(found, check), most_examples) for check, found in pairs]
+    return [_finding(check, _still(looked[check.name], check), most_examples) for check in checks]
 
 
 def _looked(check: Check) -> Found | str:
@@ -109,23 +115,20 @@ class Checkup:
 
     def checks(self) -> list[Check]:
         """In the order in which one would ask."""
+        mongodb, redis_ = "MongoDB answers", "Redis answers"
+        note, both = Level.NOTE, (mongodb, redis_)
         return [
-            Check("MongoDB answers", self.mongodb_down, "no server takes writes"),
-            Check("Redis answers", self.redis_down, "workers claim straight from MongoDB"),
-            Check("settings of the servers", self.warnings, "see below", Level.WARNING),
-            Check("indexes", self.faulty_indexes, "start a worker or a web process: it makes them"),
-            Check("queues without a worker", self.unserved, "due jobs that no living worker takes"),
-            Check("lost messages", self.lost, "due jobs without a message, and no overflow is set"),
-            Check("jobs of dead workers", self.stranded, "`processing`, and nobody is at it"),
-            Check("undelivered dead letters", self.undelivered, "failed jobs that nobody was told"),
-            Check("overflow set for nothing", self.idle_overflow, "new jobs wait for seconds"),
-            Check("stale messages", self.stale, "their jobs are final or gone", Level.NOTE),
-            Check(
-                "counters",
-                self.miscounted,
-                "more documents than were counted: a killed process took counts with it",
-                Level.NOTE,
-            ),
+            Check(mongodb, self.mongodb_down, "no server takes writes"),
+            Check(redis_, self.redis_down, "workers claim straight from MongoDB"),
+            Check("settings of the servers", self.warnings, "", Level.WARNING, both),
+            Check("indexes", self.faulty_indexes, "a starting process makes them", needs=both[:1]),
+            Check("queues without a worker", self.unserved, "due jobs wait", needs=both[:1]),
+            Check("lost messages", self.lost, "due jobs have none, nor an overflow", needs=both),
+            Check("jobs of dead workers", self.stranded, "nobody is at them", needs=both[:1]),
+            Check("undelivered dead letters", self.undelivered, "nobody was told", needs=both[:1]),
+            Check("overflow set for nothing", self.idle_overflow, "new jobs wait", needs=both),
+            Check("stale messages", self.stale, "their jobs are final or gone", note, both),
+            Check("counters", self.miscounted, "a killed process took counts", note, both[:1]),
         ]
 
     # the servers

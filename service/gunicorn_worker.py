@@ -1,5 +1,6 @@
-"""gunicorn's ASGI worker, with two things that it lacks: problems instead of plain texts where it
-refuses a request itself, and a deadline for a connection's first request.
+"""gunicorn's ASGI worker, with three things that it lacks: problems instead of plain texts where it
+refuses a request itself, a deadline for a connection's first request, and an end on a signal while
+it boots.
 
 It reaches into gunicorn's own classes, whose version is pinned; a test looks at both.
 """
@@ -7,6 +8,7 @@ It reaches into gunicorn's own classes, whose version is pinned; a test looks at
 from __future__ import annotations
 
 import asyncio
+import signal
 from typing import Any
 
 import orjson
@@ -72,3 +74,13 @@ class PulseWorker(gasgi.ASGIWorker):  # type: ignore[misc]
     def init_process(self) -> None:
         gasgi.ASGIProtocol = PulseProtocol  # this process runs nothing else
         super().init_process()
+
+    def init_signals(self) -> None:
+        """While it boots, a signal ends it at once: the event loop's handlers only work once the
+        loop runs, and a SIGTERM that came before would be lost, and waited for in vain."""
+        for number in self.SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+
+    def run(self) -> None:
+        super().init_signals()
+        super().run()

@@ -1,13 +1,17 @@
 """Logging, set up once a process: JSON lines on stdout, or readable colours on a terminal.
 
-gunicorn's, Dramatiq's and APScheduler's lines come in the same form. A value is always one line:
-JSON escapes what would break it, and the console form shows control characters as escapes.
+gunicorn's, Dramatiq's and APScheduler's lines come in the same form, and so do Python's warnings
+and what nobody caught. A value is always one line: JSON escapes what would break it, and the
+console form shows control characters as escapes.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+import threading
+from types import TracebackType
 from typing import Any
 
 import orjson
@@ -22,6 +26,13 @@ _NOISY = {
     # An attempt that fails is one line of ours.
     "dramatiq.middleware.retries": logging.ERROR,
 }
+
+_ESCAPES = {
+    code: f"\\u{code:04x}"
+    for code in (*range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+}
+"""What JSON lets through and a terminal obeys: DEL, C1 controls, line separators, changes of the
+writing's direction."""
 
 
 def configure(settings: Settings) -> None:
@@ -54,10 +65,35 @@ def configure(settings: Settings) -> None:
     root.setLevel(settings.log_level.upper())
     for name, level in _NOISY.items():
         logging.getLogger(name).setLevel(level)
+    logging.captureWarnings(True)
+    sys.excepthook = _uncaught
+    threading.excepthook = _uncaught_in_thread
+
+
+def _uncaught(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, traceback)
+    else:
+        logging.getLogger("uncaught").critical("uncaught", exc_info=(kind, error, traceback))
+
+
+def _uncaught_in_thread(hook: threading.ExceptHookArgs) -> None:
+    if hook.exc_value is not None and not issubclass(hook.exc_type, SystemExit):
+        details = (hook.exc_type, hook.exc_value, hook.exc_traceback)
+        fields = {"thread_name": hook.thread.name if hook.thread else None}
+        logging.getLogger("uncaught").critical("uncaught", exc_info=details, extra=fields)
 
 
 def _json_line(_logger: Any, _method: str, event: dict[str, Any]) -> str:
-    return orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
+    try:
+        line = orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
+    except (
+        TypeError
+    ):  # a lone surrogate, a number beyond 64 bits: rare, and no reason to say nothing
+        line = json.dumps(event, default=repr, skipkeys=True)
+    return line.translate(_ESCAPES)
 
 
 def _printable(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:

@@ -34,6 +34,8 @@ class Gauges:
     oldest_seconds: Mapping[str, float] = field(default_factory=dict)
     """How long the longest-waiting due job has been due; 0 where none waits."""
     processing: int = 0
+    sweep_age_seconds: float | None = None
+    """How long ago the sweep's last tick ended; None: there never was one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ class Totals:
                 for queue, since in oldest.items()
             },
             processing=listing.processing(),
+            sweep_age_seconds=self._stores.sweep.age_seconds(),
         )
 
 

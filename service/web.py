@@ -6,6 +6,7 @@ import logging
 import threading
 from contextlib import suppress
 
+from service import preflight
 from service.accept import Acceptor
 from service.backlog import Backlog
 from service.breaker import Breaker
@@ -93,6 +94,8 @@ class WebProcess:
             self.stores.read_clock(self.clock)
             self.stores.prepare()
             self._prepared = True
+            _log.info("web is ready")
+            preflight.warn_soon(self.stores.audit, self._broker.client, self.clock)
 
     def _read_workers(self) -> list[dict[str, object]]:
         self.stores.check_writable(_PROBE_SECONDS)

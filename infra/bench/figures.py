@@ -27,7 +27,7 @@ def lower(name: str, label: str, value: float, *, detail: bool = False) -> Figur
 
 
 def errors(count: float) -> Figure:
-    """Answers that were not 2xx and events that never came to an end: anything but 0 is a defect."""
+    """Answers that were not 2xx, and events that never ended: anything but 0 is a defect."""
     return lower("errors", "answers not 2xx, lost events", count)
 
 

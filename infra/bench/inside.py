@@ -45,7 +45,8 @@ def sweep_on(stack: Stack) -> Iterator[Callable[[], None]]:
         now = clock.now()
         sweep.rescue(stores.jobs, stores.workers, stores.counters, now)
         for queue in types.queues:
-            sweep.dispatch(stores.jobs, broker, queue, now)
+            names = [t.name for t in types if t.queue == queue]
+            sweep.dispatch(stores.jobs, broker, queue, names, now)
         sweep.send_dead_letters(stores.jobs, broker, dead_letter.ACTOR, now)
 
     try:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,8 +92,13 @@ class Process:
         try:
             self._popen.wait(timeout_seconds)
         except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        """At once, with all that it started."""
+        with suppress(ProcessLookupError):
             os.killpg(self._popen.pid, signal.SIGKILL)
-            self._popen.wait()
+        self._popen.wait()
 
     def wait_until(self, what: Callable[[], bool], meaning: str, seconds: float = 60) -> None:
         """Raises `BenchError` where the process ends before that, or it takes too long."""

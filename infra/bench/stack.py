@@ -1,4 +1,4 @@
-"""One contestant on fresh, real servers: its web and its worker, started when a phase wants them."""
+"""One contestant on fresh, real servers: its web and worker, started when a phase wants them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Stack:
             building.callback(self.mongo.close)
             self.database = self.mongo["pulsequeue"]
             self.jobs = Jobs(self.database["jobs"])
-            building.callback(self._stop_processes)
+            building.callback(self._kill_processes)  # nothing of theirs is wanted any more
             self._exit = building.pop_all()
         return self
 
@@ -101,6 +101,7 @@ class Stack:
         )
 
     def stop_worker(self) -> None:
+        """In order."""
         self._processes.pop("worker").stop()
 
     def warm_up(self, seconds: int = 1) -> None:
@@ -135,10 +136,9 @@ class Stack:
         )
         return self._processes[role]
 
-    def _stop_processes(self) -> None:
-        for role in ("worker", "web"):
-            if role in self._processes:
-                self._processes[role].stop()
+    def _kill_processes(self) -> None:
+        for process in self._processes.values():
+            process.kill()
 
     # over HTTP
 
@@ -184,6 +184,9 @@ class Stack:
 
     def redis_memory_mb(self) -> float:
         return float(self._redis_info("memory")["used_memory"]) / 1e6
+
+    def redis_version(self) -> str:
+        return str(self._redis_info("server")["redis_version"])
 
     def _redis_info(self, section: str) -> dict[str, Any]:
         info: Any = self.redis.info(section)

@@ -63,6 +63,7 @@ def as_json(snapshot: Snapshot) -> dict[str, Any]:
             None if gauges is None else max(gauges.oldest_seconds.values(), default=0.0)
         ),
         "workers_alive": snapshot.workers_alive,
+        "sweep_age_seconds": None if gauges is None else gauges.sweep_age_seconds,
         "up": snapshot.up,
     }
 
@@ -170,3 +171,8 @@ def _gauges(gauges: Gauges) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         f"{_PREFIX}_jobs_processing", "Jobs held by workers.", gauges.processing
     )
+    if gauges.sweep_age_seconds is not None:
+        name = f"{_PREFIX}_sweep_age_seconds"
+        yield GaugeMetricFamily(
+            name, "How long ago the sweep's last tick ended.", gauges.sweep_age_seconds
+        )

@@ -88,7 +88,7 @@ def _check(value: Any, max_nesting: int) -> None:
     """Raises for nesting beyond the limit, and for scalars that can't be stored exactly."""
     errors: list[FieldError] = []
     level: list[tuple[str, Any]] = [("", value)]
-    for _ in range(max_nesting + 1):
+    for _ in range(max_nesting):
         level = [found for pointer, inner in level for found in _inside(pointer, inner, errors)]
         if not level:
             break

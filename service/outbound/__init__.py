@@ -4,7 +4,8 @@
     targets    a URL that may be delivered to, in one canonical reading
     addresses  which addresses a connection may be made to
     network    resolves, checks, and connects to exactly what was checked
-    sender     one client an event loop, one POST, one bounded answer
+    resolver   names to addresses
+    sender     one POST, one bounded answer
     answers    what is kept of an answer, and when its sender wants the next try
     signing    Standard Webhooks signatures
 

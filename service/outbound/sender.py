@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import ssl
+import sys
 from collections.abc import Mapping
+from functools import cached_property
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from weakref import WeakKeyDictionary
 
 import httpx
 
@@ -17,12 +19,9 @@ from service.outbound.network import GuardedBackend, GuardedTransport
 from service.outbound.targets import Target, target
 from service.settings import Settings
 
-MAX_CONNECTIONS = 500
-"""At once, per event loop: well below the usual limit of 1,024 open files."""
-_KEPT_CONNECTIONS, _KEPT_SECONDS = 100, 10.0
 _LONGEST_READ_SECONDS = 2.0
 """Spent on an answer's body once its status is known."""
-_HEADERS = {"user-agent": "PulseQueue", "accept-encoding": "identity"}
+_HEADERS = {"user-agent": "PulseQueue", "accept-encoding": "identity", "connection": "close"}
 
 
 class NoAnswer(PulseQueueError):
@@ -30,7 +29,8 @@ class NoAnswer(PulseQueueError):
 
 
 class Outbound:
-    """Sends to what `allowed` names, and into private networks only with `allow_private`.
+    """Sends to what `allowed` names, and into private networks only with `allow_private`; for one
+    event loop.
 
     `tls` stands in for the certification authorities (certifi's, or those that the environment
     names by SSL_CERT_FILE or SSL_CERT_DIR), `backend` for the network.
@@ -43,13 +43,12 @@ class Outbound:
         allow_private: bool = False,
         backend: GuardedBackend | None = None,
         tls: ssl.SSLContext | None = None,
-        max_connections: int = MAX_CONNECTIONS,
+        max_connections: int = 500,
     ) -> None:
         self._allowed, self._allow_private = allowed, allow_private
         self._backend = backend or GuardedBackend(allow_private=allow_private)
         self._tls, self._max_connections = tls, max_connections
-        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient]
-        self._clients = WeakKeyDictionary()
+        self._slots = asyncio.Semaphore(max_connections)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Outbound:
@@ -57,6 +56,7 @@ class Outbound:
         return cls(
             allowed_hosts(settings.webhook_allowed_hosts),
             allow_private=settings.webhook_allow_private_networks,
+            max_connections=min(settings.async_concurrency, _open_files() // 2),
         )
 
     def target(self, url: str) -> Target:
@@ -72,13 +72,32 @@ class Outbound:
         redirect.
         """
         loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._slots.acquire()
+        except TimeoutError:
+            busy = f"not sent, all {self._max_connections} connections were busy for {seconds:g} s"
+            raise NoAnswer(busy) from None
+        try:
+            return await self._exchanged(place, content, headers, deadline)
+        finally:
+            self._slots.release()
+
+    async def _exchanged(
+        self, place: Target, content: bytes, headers: Mapping[str, str], deadline: float
+    ) -> Answer:
+        loop = asyncio.get_running_loop()
         started = loop.time()
-        deadline = started + seconds
+        seconds = deadline - started
+        request = self._client.build_request(
+            "POST", place.url, content=content, headers=headers, timeout=seconds
+        )
         try:
             async with asyncio.timeout_at(deadline):  # httpx's own limits are per step
-                response = await self._sent(place, content, headers, seconds)
+                response = await self._client.send(request, stream=True)
         except FAILURES as error:
-            reason = clean(str(error), 200) or f"no answer within {seconds:g} s"
+            reason = clean(str(error), 200) or f"no answer within {seconds:.3g} s"
             raise NoAnswer(f"{place.host}:{place.port}: {reason}") from None
         duration_ms = round((loop.time() - started) * 1000)
         try:
@@ -87,41 +106,22 @@ class Outbound:
             await response.aclose()
         return Answer(response.status_code, response.headers, duration_ms, text)
 
-    async def _sent(
-        self, place: Target, content: bytes, headers: Mapping[str, str], seconds: float
-    ) -> httpx.Response:
-        client = self._client()
-        request = client.build_request(
-            "POST", place.url, content=content, headers=headers, timeout=seconds
-        )
-        return await client.send(request, stream=True)
-
+    @cached_property
     def _client(self) -> httpx.AsyncClient:
-        """This event loop's client: connections belong to the loop that made them."""
-        loop = asyncio.get_running_loop()
-        if loop not in self._clients:
-            self._clients[loop] = httpx.AsyncClient(
-                transport=GuardedTransport(
-                    self._backend,
-                    self._tls or httpx.create_ssl_context(),
-                    httpx.Limits(
-                        max_connections=self._max_connections,
-                        max_keepalive_connections=_KEPT_CONNECTIONS,
-                        keepalive_expiry=_KEPT_SECONDS,
-                    ),
-                ),
-                headers=_HEADERS,
-                cookies=_no_cookies(),
-                trust_env=False,
-                follow_redirects=False,
-            )
-        return self._clients[loop]
+        """Made when first needed: the web process, which only looks at URLs, never does."""
+        return httpx.AsyncClient(
+            transport=GuardedTransport(self._backend, self._tls or httpx.create_ssl_context()),
+            headers=_HEADERS,
+            cookies=_no_cookies(),
+            trust_env=False,
+            follow_redirects=False,
+        )
 
-    async def aclose(self) -> None:
-        """Closes this event loop's connections."""
-        client = self._clients.pop(asyncio.get_running_loop(), None)
-        if client is not None:
-            await client.aclose()
+
+def _open_files() -> int:
+    """How many this process may have open."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit
 
 
 def _no_cookies() -> CookieJar:

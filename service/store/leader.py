@@ -50,12 +50,41 @@ class LeaderLease:
         """By our own monotonic clock, counted from before the renewal: never longer than it is."""
         return time.monotonic() < self._held_until
 
+    def ticked(self) -> None:
+        """Notes in the lease's document that a tick of the sweep has come to its end."""
+        with mongo_errors():
+            self._leases.update_one(
+                {"_id": "sweep", "holder": self._holder}, {"$currentDate": {"ticked_at": True}}
+            )
+
     def bury(self, holder: str) -> None:
         """Frees the lease of a holder that is known to be gone."""
+        free = {"holder": None, "until": from_ms(0)}
         with mongo_errors():
-            self._leases.delete_one({"_id": "sweep", "holder": holder})
+            self._leases.update_one({"_id": "sweep", "holder": holder}, {"$set": free})
 
     def resign(self) -> None:
         """Frees the lease at once, so that the next leader needn't wait for its end."""
         self._held_until = float("-inf")
         self.bury(self._holder)
+
+
+class SweepWatch:
+    """Whether the sweep is at work, whoever leads it."""
+
+    def __init__(self, database: Database[Document]) -> None:
+        self._leases = database["leases"]
+
+    def age_seconds(self) -> float | None:
+        """How long ago its last tick ended, by the server's clock; None: there never was one."""
+        age = {"$divide": [{"$subtract": ["$$NOW", "$ticked_at"]}, 1000]}
+        with mongo_errors():
+            found = list(
+                self._leases.aggregate(
+                    [
+                        {"$match": {"_id": "sweep", "ticked_at": {"$exists": True}}},
+                        {"$project": {"age": age}},
+                    ]
+                )
+            )
+        return max(0.0, found[0]["age"]) if found else None

@@ -15,6 +15,7 @@ from service.store.counters import Counters
 from service.store.guard import mongo_errors
 from service.store.indexes import ensure_indexes
 from service.store.jobs import JobStore, Retention
+from service.store.leader import SweepWatch
 from service.store.listing import Listing
 from service.store.workers import WorkerStore
 
@@ -37,6 +38,7 @@ class Stores:
         self.workers = WorkerStore(database, settings.lease_seconds)
         self.counters = Counters(database)
         self.audit = Audit(database)
+        self.sweep = SweepWatch(database)
 
     @classmethod
     def connect(cls, settings: Settings) -> Self:

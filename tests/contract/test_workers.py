@@ -12,6 +12,7 @@ from pymongo.database import Database
 
 from service.clock import ServerClock
 from service.store import Counters, Deltas, LeaderLease, WorkerStore
+from service.store.leader import SweepWatch
 from tests.factories import eventually, make_worker
 
 
@@ -173,6 +174,28 @@ def test_a_leader_that_is_known_to_be_gone_is_buried(lease: Any) -> None:
     assert not second.renew()
     second.bury("a")
     assert second.renew()
+
+
+def test_the_age_of_the_last_tick_is_known_to_everybody(
+    lease: Any, database: Database[Any]
+) -> None:
+    watch, first, second = SweepWatch(database), lease("a"), lease("b")
+    first.renew()
+    assert watch.age_seconds() is None
+    first.ticked()
+    age = watch.age_seconds()
+    assert age is not None
+    assert 0 <= age < 1
+    second.ticked()  # it does not lead
+    assert eventually(lambda: (watch.age_seconds() or 0) > age)
+
+
+def test_the_age_of_the_last_tick_outlives_its_leader(lease: Any, database: Database[Any]) -> None:
+    first = lease("a")
+    first.renew()
+    first.ticked()
+    first.resign()
+    assert SweepWatch(database).age_seconds() is not None
 
 
 # counters

@@ -158,6 +158,14 @@ class Supervisor:
                 self.processes.remove(process)
         return process.stop(timeout_seconds)
 
+    def forget(self, process: Process) -> None:
+        """kill -9 for good."""
+        with self._lock:
+            process.wanted = False
+            if process in self.processes:
+                self.processes.remove(process)
+            process.kill()
+
     def kill(self, process: Process, *, pause: float = 0.0) -> None:
         """kill -9 of the group; it is back after `pause` seconds."""
         with self._lock:

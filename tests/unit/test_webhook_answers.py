@@ -196,6 +196,10 @@ def test_bounds_and_types_of_headers(headers: Any) -> None:
     assert errors_of(headers)
 
 
+def test_a_header_that_is_no_text_is_named_without_more_ado() -> None:
+    assert errors_of({"X-A": 1, "X-B": "b"}) == {"X-A": ["Not a valid string."]}
+
+
 @pytest.mark.parametrize("body", [None, 0, "", False, [], {}, {"$a.b": [1, {"c": None}]}])
 def test_the_body_may_be_any_json_value(body: Any) -> None:
     assert WebhookPayload().load({"url": "https://example.com/", "body": body})["body"] == body

@@ -186,7 +186,6 @@ def receiving(monkeypatch: pytest.MonkeyPatch) -> Receiving:
         try:
             yield made
         finally:
-            await outbound.aclose()
             server.close()
             await until(lambda: made.open == 0)
 
@@ -472,7 +471,6 @@ def test_nobody_listening_is_tried_again(run: Run, receiving: Receiving) -> None
             pass
         with pytest.raises(NoAnswer, match="connection"):
             await deliver(there.url)
-        await webhook.delivery().outbound.aclose()
 
     run(main())
 
@@ -489,12 +487,40 @@ def test_cookies_do_not_pass_from_one_event_to_the_next(run: Run, receiving: Rec
     run(main())
 
 
-def test_a_connection_serves_several_deliveries(run: Run, receiving: Receiving) -> None:
+def test_each_delivery_has_a_connection_of_its_own(run: Run, receiving: Receiving) -> None:
     async def main() -> None:
         async with receiving(answers(200, b"ok")) as there:
             for _ in range(3):
                 await deliver(there.url)
-            assert (len(there.requests), there.connections) == (3, 1)
+            assert (len(there.requests), there.connections) == (3, 3)
+            assert there.requests[0].headers["connection"] == "close"
+
+    run(main())
+
+
+def test_deliveries_beyond_the_limit_wait_and_say_so(run: Run, receiving: Receiving) -> None:
+    async def main() -> None:
+        async with receiving(hangs, max_connections=1) as there:
+            first = asyncio.create_task(deliver(there.url))
+            await until(lambda: len(there.requests) == 1)
+            with pytest.raises(NoAnswer, match="not sent, all 1 connections were busy"):
+                await deliver(there.url, left_ms=200)
+            assert there.connections == 1
+            first.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await first
+
+    run(main())
+
+
+def test_a_handshake_that_never_ends_leaves_nothing_open(run: Run, receiving: Receiving) -> None:
+    async def main() -> None:
+        async with receiving(hangs, seconds=0.2) as there:
+            tls_to_what_speaks_none = there.url.replace("http:", "https:")
+            with pytest.raises(NoAnswer, match="no answer within"):
+                await deliver(tls_to_what_speaks_none)
+            assert there.connections == 1
+            await until(lambda: there.open == 0)
 
     run(main())
 

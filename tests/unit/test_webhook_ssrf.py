@@ -13,7 +13,8 @@ import pytest
 from actors import webhook
 from service.errors import Reject
 from service.outbound.hosts import allowed_hosts
-from service.outbound.network import AddressRefused, GuardedBackend, system_resolve
+from service.outbound.network import AddressRefused, GuardedBackend
+from service.outbound.resolver import Resolver
 from service.outbound.sender import NoAnswer, Outbound
 
 # The most careless operator: every literal is allowed by name, whatever it is worth.
@@ -217,10 +218,7 @@ BY_DNS = {
 
 
 async def sent(box: Outbound, url: str = "http://allowed.example/") -> None:
-    try:
-        await box.post(box.target(url), b"{}", {}, 5)
-    finally:
-        await box.aclose()
+    await box.post(box.target(url), b"{}", {}, 5)
 
 
 @pytest.mark.parametrize("name", BY_DNS)
@@ -294,9 +292,13 @@ def test_localhost_is_refused_by_what_the_systems_resolver_says() -> None:
 @pytest.mark.parametrize("text", ["2130706433", "0x7f000001", "0177.0.0.1", "127.1"])
 def test_number_forms_would_not_pass_the_connect_check_either(text: str) -> None:
     """The system's resolver reads them, so they end as the addresses that they are."""
-    assert asyncio.run(system_resolve(text, 80)) == ["127.0.0.1"]
-    with pytest.raises(AddressRefused):
-        asyncio.run(GuardedBackend(inner=NoNetwork()).connect_tcp(text, 80))
+
+    async def main() -> None:
+        assert await Resolver()(text, 80) == ["127.0.0.1"]
+        with pytest.raises(AddressRefused):
+            await GuardedBackend(inner=NoNetwork()).connect_tcp(text, 80)
+
+    asyncio.run(main())
 
 
 def test_unix_sockets_are_refused() -> None:

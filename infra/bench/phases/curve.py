@@ -38,7 +38,8 @@ def measure(bench: Bench) -> list[Figure]:
 
 def _accepting(stack: Stack, n: int, seconds: int) -> list[Figure]:
     loaded = Load(stack.port, n, seconds).finish()
-    return _point("ingest", n, loaded.per_second, loaded.p50_ms, loaded.p99_ms, loaded.errors)
+    times = (loaded.p50_ms, loaded.p99_ms)
+    return _point(f"ingest.{n}", loaded.per_second, times, loaded.errors)
 
 
 def _both(stack: Stack, n: int, seconds: int) -> list[Figure]:
@@ -51,16 +52,14 @@ def _both(stack: Stack, n: int, seconds: int) -> list[Figure]:
     stack.jobs.wait_done(_TAIL_SECONDS)
     per_second = stack.jobs.within("finished_at", begin, end) / (end - begin).total_seconds()
     times = stack.jobs.latencies_ms(begin)
-    p50, p99 = percentile(times, 0.5), percentile(times, 0.99)
-    return _point("pipeline", n, per_second, p50, p99, loaded.errors + stack.jobs.count_open())
+    shares = (percentile(times, 0.5), percentile(times, 0.99))
+    return _point(f"pipeline.{n}", per_second, shares, loaded.errors + stack.jobs.count_open())
 
 
-def _point(
-    kind: str, n: int, per_second: float, p50: float, p99: float, bad: float
-) -> list[Figure]:
+def _point(name: str, per_second: float, times: tuple[float, float], bad: float) -> list[Figure]:
     return [
-        Figure(f"{kind}.{n}.per_second", f"{kind}, {n} connections: events/s", per_second),
-        lower(f"{kind}.{n}.p50_ms", "  p50, ms", p50),
-        lower(f"{kind}.{n}.p99_ms", "  p99, ms", p99),
-        lower(f"{kind}.{n}.errors", "  errors", bad),
+        Figure(f"{name}.per_second", f"{name}: events/s", per_second),
+        lower(f"{name}.p50_ms", f"{name}: p50, ms", times[0]),
+        lower(f"{name}.p99_ms", f"{name}: p99, ms", times[1]),
+        lower(f"{name}.errors", f"{name}: errors", bad),
     ]

@@ -9,14 +9,16 @@ Redis, MB: what its memory has grown by when the backlog is there.
 
 from __future__ import annotations
 
+import time
+
 from infra.bench.documents import Curve
 from infra.bench.figures import Figure, errors, lower
-from infra.bench.processes import until
 from infra.bench.stack import Bench, Stack
 
 SIZES, QUICK_SIZES = (2_000, 20_000, 200_000), (500, 3_000, 10_000)
 _MAIN = 1  # which of the sizes is the one that peers are measured with
 _SETTLE_SECONDS = 10.0
+_OWN_LOOKS = 2  # commands: ours count too
 
 
 def measure(bench: Bench) -> list[Figure]:
@@ -27,7 +29,9 @@ def measure(bench: Bench) -> list[Figure]:
             return _of_peer(bench, stack, sizes[_MAIN])
         figures, lost = [], 0
         for size in sizes:
-            curve, memory_mb = _of_size(stack, size, (3 if size == sizes[-1] else 8) * bench.seconds)
+            curve, memory_mb = _of_size(
+                stack, size, (3 if size == sizes[-1] else 8) * bench.seconds
+            )
             lost += 0 if size == sizes[-1] else size - curve.total
             name = "per_second" if size == sizes[_MAIN] else f"{size}.per_second"
             figures += [
@@ -58,13 +62,10 @@ def _of_size(stack: Stack, size: int, seconds: float) -> tuple[Curve, float]:
 
 def _settled_memory_mb(stack: Stack) -> float:
     """Hints are sent behind the answers: waits until no more come."""
-    seen = [-1, stack.redis_commands()]
-
-    def is_quiet() -> bool:
-        seen[:] = [seen[1], stack.redis_commands()]
-        return seen[1] - seen[0] <= 2  # our own looks count
-
-    until(is_quiet, _SETTLE_SECONDS, every_seconds=0.2)
+    commands, deadline = -1, time.monotonic() + _SETTLE_SECONDS
+    while (now := stack.redis_commands()) - commands > _OWN_LOOKS and time.monotonic() < deadline:
+        commands = now
+        time.sleep(0.3)
     return stack.redis_memory_mb()
 
 

@@ -1,4 +1,4 @@
-"""What finished jobs that are stored cost: the same work beside a million of them, and beside 1,000.
+"""What stored finished jobs cost: the same work beside a million of them, and beside 1,000.
 
 Two stacks are up at once and take turns, so that noise hits both alike. Each figure is the cost
 (the time it takes) with many stored divided by that with few: 1.00 means that they cost nothing.

@@ -16,8 +16,8 @@ _SECONDS, _QUICK_SECONDS = 15, 4
 
 def measure(bench: Bench) -> list[Figure]:
     with bench.stack() as stack:
-        stack.start_web()
         stack.start_worker()
+        stack.start_web()
         stack.warm_up()
         time.sleep(_SETTLE_SECONDS)
         commands, web, worker = stack.redis_commands(), stack.web.usage(), stack.worker.usage()

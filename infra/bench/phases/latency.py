@@ -18,8 +18,8 @@ _SECONDS, _QUICK_SECONDS = 10, 3
 
 def measure(bench: Bench) -> list[Figure]:
     with bench.stack() as stack:
-        stack.start_web()
         stack.start_worker()
+        stack.start_web()
         stack.warm_up()
         since, seconds = datetime.now(UTC), _QUICK_SECONDS if bench.quick else _SECONDS
         loaded = Load(stack.port, _CONNECTIONS, seconds, rate=_RATE).finish()

@@ -30,17 +30,17 @@ def measure(bench: Bench) -> list[Figure]:
         WORKER_THREADS=str(_THREADS),
         ASYNC_CONCURRENCY=str(_ASYNC_CONCURRENCY),
     ) as stack:
-        stack.start_web()
         stack.start_worker(_WORKERS)
+        stack.start_web()
         stack.wait_workers(_WORKERS)
         stack.warm_up()
         figures = [
-            *_of_200_ms(stack, "sync", "on threads", _SLEEP, _THREADS * _WORKERS, seconds),
-            *_of_200_ms(stack, "async", "async", _WAIT % 200, places, seconds),
+            *_of_200_ms(stack, "on threads", _SLEEP, places=_THREADS * _WORKERS, seconds=seconds),
+            *_of_200_ms(stack, "async", _WAIT % 200, places=places, seconds=seconds),
         ]
     with bench.stack() as stack:
-        stack.start_web()
         stack.start_worker()
+        stack.start_web()
         stack.wait_workers()
         stack.warm_up()
         took = _makespan(stack, _WAIT % 1_000, 1_000)
@@ -48,12 +48,10 @@ def measure(bench: Bench) -> list[Figure]:
     return [*figures, errors(0)]
 
 
-def _of_200_ms(
-    stack: Stack, name: str, label: str, event: str, places: int, seconds: int
-) -> list[Figure]:
+def _of_200_ms(stack: Stack, kind: str, event: str, *, places: int, seconds: int) -> list[Figure]:
     count = places * 5 * seconds
     took = _makespan(stack, event, count)
-    label = f"{count:,} jobs of 200 ms {label}, two workers"
+    label, name = f"{count:,} jobs of 200 ms {kind}, two workers", kind.replace(" ", "_")
     return [
         lower(f"{name}.seconds", f"{label}: seconds", took),
         lower(f"{name}.of_ideal", "  of the ideal", took / (count * 0.2 / places)),
@@ -66,4 +64,3 @@ def _makespan(stack: Stack, event: str, count: int) -> float:
     if not stack.jobs.wait_done(_PATIENCE_SECONDS):
         raise BenchError(f"{stack.jobs.count_open()} of {count} jobs did not end: {event}")
     return stack.jobs.makespan()
-

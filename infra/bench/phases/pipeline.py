@@ -22,8 +22,8 @@ _TAIL_SECONDS = 40.0
 
 def measure(bench: Bench) -> list[Figure]:
     with bench.stack() as stack:
-        stack.start_web()
         stack.start_worker()
+        stack.start_web()
         stack.warm_up()
         return _under_load(stack, bench.seconds)
 

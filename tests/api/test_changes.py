@@ -1,0 +1,120 @@
+"""Cancel, retry, and retry many."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+from pymongo.database import Database
+
+from service.job import Outcome
+from service.store import JobStore
+from tests.api.server import EVENT, Web
+from tests.factories import accept, ago, claim, claimed, eventually, failed, finish
+
+
+def test_a_pending_event_is_cancelled_at_once(web: Web, database: Database[Any]) -> None:
+    event_id = web.post({**EVENT, "delay_ms": 60_000}).json()["id"]
+    answer = web.http.post(f"/events/{event_id}/cancel")
+    assert answer.status_code == 200
+    event = answer.json()
+    assert (event["status"], event["next_attempt_at"]) == ("cancelled", None)
+    assert event["finished_at"] is not None
+    assert web.get(event_id).json() == event
+
+
+def test_a_cancel_is_counted_once(web: Web, database: Database[Any]) -> None:
+    event_id = web.post().json()["id"]
+    for _ in range(2):
+        assert web.http.post(f"/events/{event_id}/cancel").status_code == 200
+
+    def cancelled() -> bool:
+        counted = database["counters"].find_one({"_id": "simulate"})
+        return counted is not None and counted.get("cancelled") == 1
+
+    assert eventually(cancelled)
+
+
+def test_a_processing_event_is_asked_to_stop(web: Web, jobs: JobStore) -> None:
+    job = claimed(jobs)
+    answer = web.http.post(f"/events/{job.id}/cancel", json={})
+    assert answer.status_code == 202
+    assert answer.json()["status"] == "processing"
+    assert answer.headers["Retry-After"] == "1"
+    assert jobs.cancel_requests("worker-1") == [job.id]
+
+
+def test_what_has_ended_otherwise_is_not_cancelled(web: Web, jobs: JobStore) -> None:
+    job = claimed(jobs)
+    finish(jobs, job)
+    answer = web.http.post(f"/events/{job.id}/cancel")
+    assert answer.status_code == 409
+    assert "completed" in answer.json()["detail"]
+
+
+def test_a_failed_event_is_retried_with_a_fresh_budget(
+    web: Web, jobs: JobStore, hints: redis.Redis
+) -> None:
+    event = failed(jobs, max_attempts=3)
+    answer = web.http.post(f"/events/{event['_id']}/retry")
+    assert answer.status_code == 202
+    shown = answer.json()
+    assert (shown["status"], shown["attempts"], shown["max_attempts"]) == ("pending", 1, 6)
+    assert (shown["error"], shown["finished_at"]) == (None, None)
+    assert len(shown["history"]) == 1
+    assert eventually(lambda: hints.llen("dramatiq:default")) == 1
+
+
+def test_what_is_open_or_completed_is_not_retried(web: Web, jobs: JobStore) -> None:
+    pending = accept(jobs)["_id"]
+    processing = claimed(jobs)
+    done = claimed(jobs)
+    finish(jobs, done)
+    for event_id in (pending, processing.id, done.id):
+        assert web.http.post(f"/events/{event_id}/retry").status_code == 409
+
+
+def test_a_cancelled_event_can_be_retried(web: Web) -> None:
+    event_id = web.post({**EVENT, "delay_ms": 60_000}).json()["id"]
+    web.http.post(f"/events/{event_id}/cancel")
+    assert web.http.post(f"/events/{event_id}/retry").json()["status"] == "pending"
+
+
+def test_a_dry_run_only_counts(web: Web, jobs: JobStore) -> None:
+    for _ in range(3):
+        failed(jobs)
+    body = {"status": "failed", "dry_run": True}
+    assert web.http.post("/events/retry", json=body).json() == {"matched": 3, "retried": 0}
+    assert web.http.post("/events/retry?status=failed&dry_run=true", content=b"").json() == {
+        "matched": 3,
+        "retried": 0,
+    }
+
+
+def test_all_that_match_are_retried(web: Web, jobs: JobStore, hints: redis.Redis) -> None:
+    wanted = [failed(jobs, type="a")["_id"] for _ in range(3)]
+    other = failed(jobs, type="b")["_id"]
+    open_job = claimed(jobs, type="a")
+    answer = web.http.post("/events/retry", json={"type": "a"})
+    assert answer.json() == {"matched": 3, "retried": 3}
+    assert {web.get(event_id).json()["status"] for event_id in wanted} == {"pending"}
+    assert web.get(other).json()["status"] == "failed"
+    assert web.get(open_job.id).json()["status"] == "processing"
+    assert eventually(lambda: hints.llen("dramatiq:default") == 3)
+
+
+def test_retries_are_bounded_by_time(web: Web, jobs: JobStore) -> None:
+    old, new = failed(jobs, at=ago(7_200)), failed(jobs, at=ago(60))
+    since = ago(3_600).isoformat().replace("+00:00", "Z")
+    answer = web.http.post("/events/retry", json={"created_after": since})
+    assert answer.json() == {"matched": 1, "retried": 1}
+    assert web.get(old["_id"]).json()["status"] == "failed"
+    assert web.get(new["_id"]).json()["status"] == "pending"
+
+
+def test_more_than_a_chunk_is_retried(web: Web, jobs: JobStore) -> None:
+    documents = [accept(jobs) for _ in range(3)]
+    for document in documents:
+        job = claim(jobs, document["_id"])
+        finish(jobs, job, Outcome.REJECTED, message="no")
+    assert web.http.post("/events/retry?status=failed", content=b"").json()["retried"] == 3

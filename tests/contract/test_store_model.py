@@ -1,0 +1,430 @@
+"""The store against a model of it in plain Python, by random walks on real MongoDB.
+
+A worker may be slow, frozen or dead: every claim that was ever given out may come back with an
+outcome at any time, and the model says which of them still counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import hypothesis.strategies as st
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from pymongo.database import Database
+
+from service.errors import KeyReused, NotAllowedNow
+from service.job import CRASH_LIMIT, Job, Outcome, judge, judge_stranded
+from service.metrics import observe
+from service.store import Accepted, Counters, Deltas, Filter, JobStore, Listing
+from tests.factories import NOW, ending, eventually, new_job_document
+
+WORKERS = ("w1", "w2", "w3")
+OUTCOMES = [o for o in Outcome if o is not Outcome.CRASH]
+FREE = (Outcome.RELEASED, Outcome.UNSTARTED)
+OPEN = ("pending", "processing")
+
+
+@dataclass
+class Modelled:
+    """What should be known of one job."""
+
+    id: str
+    budget: int
+    max_attempts: int
+    due: datetime | None
+    key: str | None
+    status: str = "pending"
+    attempts: int = 0
+    claims: int = 0
+    holder: str | None = None
+    cancel_requested: bool = False
+    company: int | None = None
+    deaths: int = 0
+    crashes: int = 0
+    completions: int = 0
+    outcomes: list[str] = field(default_factory=list)
+    final: dict[str, Any] | None = None
+    """The document as it was when it became final: nothing may change in it."""
+
+    @property
+    def spent(self) -> bool:
+        return self.attempts >= self.max_attempts
+
+    def ends(self, status: str) -> None:
+        self.status, self.holder, self.due = status, None, None
+
+    def waits(self, until: datetime) -> None:
+        self.status, self.holder, self.due = "pending", None, until
+
+
+class StoreModel(RuleBasedStateMachine):
+    """One step is one call of the store, and the same in the model."""
+
+    def __init__(self, database: Database[Any]) -> None:
+        super().__init__()
+        self.database = database
+        for name in ("jobs", "counters"):
+            self.database[name].delete_many({})
+        self.store = JobStore(self.database)
+        self.listing = Listing(self.database)
+        self.jobs: dict[str, Modelled] = {}
+        self.given_out: list[Job] = []
+        self.totals = {"completed": 0, "cancelled": 0, "failed": 0}
+        self.now = NOW
+
+    def teardown(self) -> None:
+        """What was counted of outcomes is what they made of the jobs."""
+        counters = Counters(self.database)
+
+        def found() -> dict[str, int]:
+            read = counters.read().get("email", {})
+            failed = sum(read.get("failed", {}).values())
+            return {"failed": failed} | {n: read.get(n, 0) for n in ("completed", "cancelled")}
+
+        assert eventually(lambda: found() == self.totals), (found(), self.totals)
+
+    # what a step is about
+
+    def some_job(self, data: st.DataObject) -> Modelled:
+        """Drawn by number: ids are random, and a walk must be repeatable."""
+        return list(self.jobs.values())[data.draw(st.integers(0, len(self.jobs) - 1))]
+
+    def some_ids(self, data: st.DataObject) -> list[str]:
+        numbers = st.integers(0, len(self.jobs) - 1)
+        drawn = data.draw(st.lists(numbers, min_size=1, max_size=4, unique=True))
+        return [list(self.jobs)[number] for number in drawn]
+
+    def some_claims(self, data: st.DataObject) -> list[Job]:
+        """Of everything that was ever given out; one a job."""
+        drawn = data.draw(
+            st.lists(
+                st.integers(0, len(self.given_out) - 1),
+                min_size=1,
+                max_size=3,
+                unique_by=lambda number: self.given_out[number].id,
+            )
+        )
+        return [self.given_out[number] for number in drawn]
+
+    def is_current(self, claim: Job) -> bool:
+        job = self.jobs[claim.id]
+        return job.status == "processing" and job.claims == claim.claims
+
+    def count(self, deltas: Deltas) -> None:
+        Counters(self.database).add(deltas)
+
+    # time
+
+    @rule(seconds=st.sampled_from([0, 1, 30]))
+    def time_passes(self, seconds: int) -> None:
+        self.now += timedelta(seconds=seconds, milliseconds=1)
+
+    # accept
+
+    @rule(
+        max_attempts=st.integers(1, 3),
+        delay_ms=st.sampled_from([None, 10_000]),
+        key=st.sampled_from([None, "a", "b"]),
+        fingerprint=st.sampled_from(["f", "g"]),
+    )
+    def accept(self, max_attempts: int, delay_ms: int | None, key: Any, fingerprint: str) -> None:
+        document = new_job_document(
+            at=self.now,
+            max_attempts=max_attempts,
+            delay_ms=delay_ms,
+            idempotency_key=key,
+            fingerprint=fingerprint if key else None,
+        )
+        (answer,) = self.store.accept([document])
+        first = next((j for j in self.jobs.values() if key and j.key == key), None)
+        if first is None:
+            assert isinstance(answer, Accepted)
+            assert not answer.replayed
+            due = self.now + timedelta(milliseconds=delay_ms or 0)
+            job = Modelled(document["_id"], max_attempts, max_attempts, due, key)
+            self.jobs[job.id] = job
+        elif self.store.get(first.id)["fingerprint"] == fingerprint:
+            assert isinstance(answer, Accepted)
+            assert answer.replayed
+            assert answer.document["_id"] == first.id
+        else:
+            assert isinstance(answer, KeyReused)
+
+    # claim
+
+    @precondition(lambda self: self.jobs)
+    @rule(data=st.data(), worker=st.sampled_from(WORKERS), suspects=st.booleans())
+    def claim(self, data: st.DataObject, worker: str, suspects: bool) -> None:
+        ids = self.some_ids(data)
+        method = self.store.claim_suspects if suspects else self.store.claim
+        won = method(ids, worker, self.now)
+        expected = [
+            i
+            for i in ids
+            if (job := self.jobs[i]).status == "pending"
+            and job.due is not None
+            and job.due <= self.now + timedelta(milliseconds=100)
+            and (job.company is not None) is suspects
+        ]
+        assert sorted(job.id for job in won) == sorted(expected)
+        for claim in sorted(won, key=lambda claim: ids.index(claim.id)):
+            job = self.jobs[claim.id]
+            job.status, job.holder = "processing", worker
+            job.attempts += 1
+            job.claims += 1
+            assert (claim.attempts, claim.claims) == (job.attempts, job.claims)
+            self.given_out.append(claim)
+
+    # the end of an attempt, in time or late
+
+    @precondition(lambda self: self.given_out)
+    @rule(
+        data=st.data(),
+        outcome=st.sampled_from(OUTCOMES),
+        delay_ms=st.sampled_from([0, 5_000]),
+        notices_cancel=st.booleans(),
+        sent_twice=st.booleans(),
+    )
+    def finish(
+        self,
+        data: st.DataObject,
+        outcome: Outcome,
+        delay_ms: int,
+        notices_cancel: bool,
+        sent_twice: bool,
+    ) -> None:
+        self.now += timedelta(milliseconds=1)  # no two outcomes are the same one sent again
+        claims = self.some_claims(data)
+        batch = []
+        for claim in claims:
+            if notices_cancel and self.is_current(claim):
+                claim.cancel_requested = self.jobs[claim.id].cancel_requested
+            end = ending(outcome, finished_at=self.now, result="r", message="m")
+            batch.append((claim, judge(claim, end, delay_ms)))
+        current = {claim.id for claim in claims if self.is_current(claim)}
+        fenced = self.store.finish(batch)
+        for claim in claims:
+            if claim.id in current:
+                assert claim.id not in fenced
+                self.ended(claim, outcome, delay_ms)
+            elif outcome is not Outcome.UNSTARTED or claim.cancel_requested:
+                assert claim.id in fenced, "a late outcome went unnoticed"
+        if sent_twice and current == {claim.id for claim in claims}:
+            assert self.store.finish(batch) == set()
+        deltas = Deltas()
+        for claim, verdict in batch:
+            if claim.id in current:
+                observe(deltas, claim, verdict)
+        self.count(deltas)
+
+    def ended(self, claim: Job, outcome: Outcome, delay_ms: int) -> None:
+        job = self.jobs[claim.id]
+        if outcome is not Outcome.UNSTARTED:
+            job.outcomes.append(outcome)
+        if outcome in FREE:
+            job.attempts -= 1
+        if outcome is Outcome.COMPLETED:
+            job.completions += 1
+            job.ends("completed")
+            self.totals["completed"] += 1
+        elif outcome is Outcome.CANCELLED or claim.cancel_requested:
+            job.ends("cancelled")
+            self.totals["cancelled"] += 1
+        elif outcome in FREE:
+            assert claim.next_attempt_at is not None
+            job.waits(claim.next_attempt_at)
+        elif outcome is Outcome.REJECTED or job.spent:
+            job.ends("failed")
+            self.totals["failed"] += 1
+        else:
+            job.waits(self.now + timedelta(milliseconds=delay_ms))
+
+    # the death of a worker
+
+    @rule(worker=st.sampled_from(WORKERS))
+    def rescue(self, worker: str) -> None:
+        stranded = self.store.stranded(worker)
+        held = [j for j in self.jobs.values() if j.holder == worker]
+        assert sorted(s.job.id for s in stranded) == sorted(j.id for j in held)
+        batch = [(s.job, judge_stranded(s, self.now)) for s in stranded]
+        if not batch:
+            return
+        assert self.store.finish(batch) == set()
+        deltas = Deltas()
+        for job, verdict in batch:
+            observe(deltas, job, verdict)
+            self.died(self.jobs[job.id], len(held))
+        self.count(deltas)
+
+    def died(self, job: Modelled, held: int) -> None:
+        if job.cancel_requested:
+            job.outcomes.append("crash")
+            job.ends("cancelled")
+            self.totals["cancelled"] += 1
+            return
+        alone = held == 1
+        if alone and (job.spent or job.crashes + 1 >= CRASH_LIMIT):
+            job.outcomes.append("crash")
+            job.ends("failed")
+            self.totals["failed"] += 1
+            return
+        if alone or (job.deaths == 0 and not job.spent):
+            job.outcomes.append("crash")
+            job.crashes += 1
+        else:
+            job.attempts -= 1
+        if alone:
+            job.company = 1
+        elif job.deaths:
+            job.company = max(1, held // 8)
+        job.deaths += 1
+        job.waits(self.now)
+
+    # what a client asks
+
+    @precondition(lambda self: self.jobs)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        job = self.some_job(data)
+        before = job.status
+        try:
+            document, made = self.store.cancel(job.id, self.now)
+        except NotAllowedNow:
+            assert before in ("completed", "failed")
+            return
+        assert made == (before == "pending")
+        if before == "pending":
+            job.ends("cancelled")
+            self.totals["cancelled"] += 1
+            deltas = Deltas()
+            deltas.add("email", "cancelled")
+            self.count(deltas)
+        elif before == "processing":
+            job.cancel_requested = True
+        assert document["status"] == job.status
+
+    @precondition(lambda self: self.jobs)
+    @rule(data=st.data())
+    def retry(self, data: st.DataObject) -> None:
+        job = self.some_job(data)
+        try:
+            self.store.retry(job.id, self.now)
+        except NotAllowedNow:
+            assert job.status not in ("failed", "cancelled")
+        else:
+            assert job.status in ("failed", "cancelled")
+            self.granted(job)
+
+    @rule(status=st.sampled_from([None, "failed", "cancelled", "completed", "pending"]))
+    def retry_by_filter(self, status: str | None) -> None:
+        made = list(self.listing.retry_many(Filter(status=status), self.now))
+        wanted = {"failed", "cancelled"} & ({status} if status else {"failed", "cancelled"})
+        expected = [j for j in self.jobs.values() if j.status in wanted]
+        assert sorted(d["_id"] for chunk in made for d in chunk) == sorted(j.id for j in expected)
+        for job in expected:
+            self.granted(job)
+
+    def granted(self, job: Modelled) -> None:
+        job.max_attempts += job.budget
+        job.cancel_requested, job.company, job.deaths, job.crashes = False, None, 0, 0
+        job.final = None
+        job.waits(self.now)
+
+    @precondition(lambda self: self.jobs)
+    @rule(data=st.data())
+    def dead_letter_arrives(self, data: st.DataObject) -> None:
+        job = self.some_job(data)
+        taken = self.store.take_dead_letter(job.id, self.now)
+        if taken is not None:
+            assert job.status == "failed"
+            job.final = None  # it says when its letter arrived, and changes in nothing else
+            assert self.store.take_dead_letter(job.id, self.now) is None
+
+    # what must hold at all times
+
+    @invariant()
+    def documents_say_what_the_model_says(self) -> None:
+        documents = {d["_id"]: d for d in self.database["jobs"].find()}
+        assert documents.keys() == self.jobs.keys()
+        for job in self.jobs.values():
+            document = documents[job.id]
+            found = (
+                document["status"],
+                document["attempts"],
+                document["max_attempts"],
+                document["claims"],
+                document["next_attempt_at"] if job.status != "processing" else None,
+                document.get("company"),
+                document.get("deaths", 0),
+                [entry["outcome"] for entry in document["history"]],
+            )
+            assert found == (
+                job.status,
+                job.attempts,
+                job.max_attempts,
+                job.claims,
+                job.due if job.status != "processing" else None,
+                job.company,
+                job.deaths,
+                job.outcomes,
+            )
+
+    @invariant()
+    def a_final_job_stays_as_it_is_until_it_is_retried(self) -> None:
+        for job in self.jobs.values():
+            if job.status in OPEN:
+                continue
+            document = self.store.get(job.id)
+            if job.final is None:
+                job.final = document
+            assert document == job.final
+
+    @invariant()
+    def a_job_is_in_one_place_only(self) -> None:
+        """It waits, or one worker has it, or it is final."""
+        waiting = {
+            h.job_id
+            for h in self.store.due(
+                "default", "normal", self.now, limit=1_000, types=["email"]
+            ).hints
+        }
+        held = [s.job.id for worker in WORKERS for s in self.store.stranded(worker)]
+        assert len(held) == len(set(held))
+        assert not waiting & set(held)
+        for job in self.jobs.values():
+            is_due = job.status == "pending" and job.due is not None and job.due <= self.now
+            assert (job.id in waiting) == is_due
+            assert (job.id in held) == (job.status == "processing")
+            assert sum(self.is_current(c) for c in self.given_out if c.id == job.id) == (
+                job.status == "processing"
+            )
+
+    @invariant()
+    def no_budget_is_exceeded_and_no_job_completes_twice(self) -> None:
+        for job in self.jobs.values():
+            assert 0 <= job.attempts <= job.max_attempts
+            assert job.completions <= 1
+            tokens = [c.claims for c in self.given_out if c.id == job.id]
+            assert tokens == sorted(set(tokens))
+
+
+def test_the_store_does_what_its_model_does(database: Database[Any]) -> None:
+    run_state_machine_as_test(
+        lambda: StoreModel(database),
+        settings=settings(
+            max_examples=40,
+            stateful_step_count=40,
+            deadline=None,
+            phases=(Phase.explicit, Phase.reuse, Phase.generate),  # add Phase.shrink to debug
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

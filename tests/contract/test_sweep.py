@@ -1,0 +1,278 @@
+"""What the sweep puts right, by calling it: on real MongoDB and Redis."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from dramatiq.middleware import Retries
+from pymongo.database import Database
+
+from actors import dead_letter, sweep
+from service import redis_client
+from service.broker import DEAD_LETTER_QUEUE, PulseBroker
+from service.clock import ServerClock
+from service.messages import job_id_of
+from service.settings import Settings
+from service.store import Counters, JobStore, WorkerStore
+from tests.factories import (
+    NOW,
+    accept,
+    accept_many,
+    ago,
+    ahead,
+    claim,
+    claimed,
+    eventually,
+    failed,
+    finish,
+    make_worker,
+)
+
+TYPES = ["email"]
+
+
+@pytest.fixture
+def broker(
+    settings: Settings, redis_connection: redis.Redis, store: JobStore, clock: ServerClock
+) -> Iterator[PulseBroker]:
+    broker = PulseBroker(redis_client.connect(settings), window=50, middleware=[Retries()])
+    broker.declare_queue("default")
+    dead_letter.declare(broker, lambda: (store, clock))
+    yield broker
+    broker.close()
+
+
+def listed(broker: PulseBroker, queue: str = "default") -> list[str]:
+    """The jobs whose messages wait in Redis, high priority first."""
+    keys: list[bytes] = []
+    for name in broker.list_keys(queue):
+        keys += broker.client.lrange(name, 0, -1)  # type: ignore[arg-type]
+    return [job_id_of(key) for key in keys]
+
+
+# rescue
+
+
+def rescue(store: JobStore, workers: WorkerStore, counters: Counters, **more: Any) -> list[str]:
+    return [h.job_id for h in sweep.rescue(store, workers, counters, NOW, **more)]
+
+
+def test_the_jobs_of_a_dead_worker_may_run_again_and_of_a_living_one_go_on(
+    store: JobStore, workers: WorkerStore, counters: Counters
+) -> None:
+    workers.beat(make_worker("alive"), processing=1)
+    kept = claimed(store, worker="alive").id
+    lost = [claimed(store, worker="dead").id for _ in range(2)]
+    assert sorted(rescue(store, workers, counters)) == sorted(lost)
+    assert store.get(kept)["status"] == "processing"
+    assert {store.get(i)["status"] for i in lost} == {"pending"}
+
+
+def test_a_rescue_twice_over_is_one(
+    store: JobStore, workers: WorkerStore, counters: Counters
+) -> None:
+    job_id = claimed(store, worker="dead").id
+    rescue(store, workers, counters)
+    before = store.get(job_id)
+    assert rescue(store, workers, counters) == []
+    assert store.get(job_id) == before
+
+
+def test_the_jobs_of_several_dead_workers_are_judged_each_with_its_own_company(
+    store: JobStore, workers: WorkerStore, counters: Counters
+) -> None:
+    alone = claimed(store, worker="dead-1").id
+    crowd = [claimed(store, worker="dead-2").id for _ in range(3)]
+    hinted = rescue(store, workers, counters)
+    assert store.get(alone)["company"] == 1
+    assert sorted(hinted) == sorted(crowd)
+
+
+def test_after_an_outage_only_workers_without_a_document_are_dead(
+    store: JobStore, workers: WorkerStore, counters: Counters, database: Database[Any]
+) -> None:
+    workers.beat(make_worker("late"), processing=1)
+    database["workers"].update_one({"_id": "late"}, {"$set": {"heartbeat_at": ago(60)}})
+    kept = claimed(store, worker="late").id
+    gone = claimed(store, worker="gone")
+    claimed(store, worker="gone")
+    assert gone.id in rescue(store, workers, counters, believe_heartbeats=False)
+    assert store.get(kept)["status"] == "processing"
+    rescue(store, workers, counters)
+    assert store.get(kept)["status"] == "pending"
+
+
+def test_a_rescue_is_counted_once(
+    store: JobStore, workers: WorkerStore, counters: Counters
+) -> None:
+    job_id = accept(store)["_id"]
+    for number in range(3):
+        jobs = [
+            *store.claim([job_id], f"dead-{number}", NOW),
+            *store.claim_suspects([job_id], f"dead-{number}", NOW),
+        ]
+        assert len(jobs) == 1
+        rescue(store, workers, counters)
+        rescue(store, workers, counters)
+    assert store.get(job_id)["status"] == "failed"
+    expected = {"email": {"failed": {"crash": 1}, "retried": 2}, "_worker": {"rescued": 3}}
+    assert eventually(lambda: counters.read() == expected), counters.read()
+
+
+def test_a_job_that_ends_while_it_is_rescued_stays_ended(
+    store: JobStore, workers: WorkerStore, counters: Counters
+) -> None:
+    """The worker was only slow: its outcome came between the sweep's look and its write."""
+    job = claimed(store, worker="slow")
+    stranded = store.stranded("slow")
+    finish(store, job, result="in time")
+    store.stranded = lambda _worker: stranded  # type: ignore[method-assign]
+    sweep._rescue_from("slow", store, counters, NOW)
+    assert store.get(job.id)["result"] == "in time"
+    assert eventually(lambda: "_worker" in counters.read())
+    assert "email" not in counters.read()
+
+
+# dispatch
+
+
+def dispatch(store: JobStore, broker: PulseBroker, at: Any = NOW) -> int:
+    return sweep.dispatch(store, broker, "default", TYPES, at)
+
+
+def test_a_due_job_without_a_message_gets_one(store: JobStore, broker: PulseBroker) -> None:
+    ids = [accept(store, at=ago(9), priority=p)["_id"] for p in ("low", "high", "normal")]
+    assert dispatch(store, broker) == 3
+    assert listed(broker) == [ids[1], ids[2], ids[0]]
+
+
+def test_a_job_whose_message_waits_gets_no_second_one(store: JobStore, broker: PulseBroker) -> None:
+    accept(store, at=ago(9))
+    assert dispatch(store, broker) == 1
+    assert dispatch(store, broker) == 0
+
+
+def test_a_job_that_has_just_become_due_may_have_its_message_under_way(
+    store: JobStore, broker: PulseBroker
+) -> None:
+    accept(store, at=ago(0.5))
+    assert dispatch(store, broker) == 0
+    assert dispatch(store, broker, ahead(1)) == 1
+
+
+def test_a_job_is_not_dispatched_before_its_time(store: JobStore, broker: PulseBroker) -> None:
+    accept(store, run_at=ahead(60))
+    assert dispatch(store, broker, ahead(59)) == 0
+    assert dispatch(store, broker, ahead(61)) == 1
+
+
+def test_claimed_final_and_unknown_jobs_are_not_dispatched(
+    store: JobStore, broker: PulseBroker
+) -> None:
+    claimed(store, at=ago(9))
+    failed(store, at=ago(9))
+    accept(store, at=ago(9), type="new")
+    accept(store, at=ago(9), queue="mail")
+    assert dispatch(store, broker) == 0
+
+
+def test_what_redis_lost_is_dispatched_again(store: JobStore, broker: PulseBroker) -> None:
+    ids = accept_many(store, 5)
+    dispatch(store, broker, ahead(2))
+    broker.client.flushall()
+    assert dispatch(store, broker, ahead(2)) == 5
+    assert listed(broker) == ids
+
+
+def test_a_message_that_was_fetched_and_never_acked_costs_a_duplicate_and_no_job(
+    store: JobStore, broker: PulseBroker
+) -> None:
+    job_id = accept(store, at=ago(9))["_id"]
+    dispatch(store, broker)
+    broker.fetch("default", 9, (0, 0, 0))
+    assert dispatch(store, broker) == 1
+    claim(store, job_id)
+    assert store.claim([job_id], "other", NOW) == []
+
+
+def test_of_a_long_backlog_the_oldest_are_dispatched_and_the_rest_left_to_the_workers(
+    store: JobStore, broker: PulseBroker
+) -> None:
+    ids = accept_many(store, 80)
+    assert dispatch(store, broker, ahead(2)) == 50
+    assert listed(broker) == ids[:50]
+    assert broker.has_overflow("default")
+    broker.fetch("default", 20, (0, 0, 0))
+    assert dispatch(store, broker, ahead(2)) == 0
+
+
+# dead letters
+
+
+def letters(broker: PulseBroker) -> list[dict[str, Any]]:
+    client, base = broker.client, f"{broker.namespace}:{DEAD_LETTER_QUEUE}"
+    keys = client.lrange(base, 0, -1)
+    return [json.loads(client.hget(f"{base}.msgs", key)) for key in keys]  # type: ignore[arg-type]
+
+
+def send_letters(store: JobStore, broker: PulseBroker, at: Any = ahead(6)) -> int:
+    return sweep.send_dead_letters(store, broker, dead_letter.ACTOR, at)
+
+
+def test_a_dead_letter_that_never_arrived_is_sent_again(
+    store: JobStore, broker: PulseBroker
+) -> None:
+    job_id = failed(store)["_id"]
+    assert send_letters(store, broker) == 1
+    (letter,) = letters(broker)
+    assert letter["actor_name"] == dead_letter.ACTOR
+    assert letter["args"][0]["args"] == [job_id]
+
+
+def test_a_dead_letter_may_be_under_way_for_a_moment(store: JobStore, broker: PulseBroker) -> None:
+    failed(store)
+    assert send_letters(store, broker, ahead(4)) == 0
+
+
+def test_dead_letters_do_not_pile_up_where_nobody_takes_them(
+    store: JobStore, broker: PulseBroker
+) -> None:
+    for _ in range(3):
+        failed(store)
+    for _ in range(5):
+        send_letters(store, broker)
+    assert len(letters(broker)) == 3
+
+
+def arrive(broker: PulseBroker, letter: dict[str, Any]) -> None:
+    broker.get_actor(dead_letter.ACTOR)(*letter["args"])
+
+
+def test_a_dead_letter_that_arrives_is_logged_once_and_never_sent_again(
+    store: JobStore, broker: PulseBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    job_id = failed(store)["_id"]
+    send_letters(store, broker)
+    (letter,) = letters(broker)
+    broker.flush(DEAD_LETTER_QUEUE)
+    with caplog.at_level(logging.ERROR):
+        arrive(broker, letter)
+        arrive(broker, letter)
+    (record,) = caplog.records
+    assert (record.event_id, record.reason) == (job_id, "rejected")  # type: ignore[attr-defined]
+    assert send_letters(store, broker) == 0
+
+
+def test_a_dead_letter_for_a_job_that_was_retried_meanwhile_changes_nothing(
+    store: JobStore, broker: PulseBroker
+) -> None:
+    job_id = failed(store)["_id"]
+    send_letters(store, broker)
+    before = store.retry(job_id, NOW)
+    arrive(broker, letters(broker)[0])
+    assert store.get(job_id) == before
