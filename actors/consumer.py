@@ -276,7 +276,7 @@ class JobConsumer(Consumer):
         if event_type is not None:
             # Whatever else the message says (time limits, callbacks) is not its business.
             options = {"redis_message_id": key.decode()}
-            message = dataclasses.replace(message, options=options)
+            message = dataclasses.replace(message, kwargs={}, options=options)
         return MessageProxy(message)
 
     def _put_aside(self, key: bytes, data: bytes | None, why: str) -> None:

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ from xmlrpc.client import Fault, ServerProxy
 import psutil
 from supervisor.xmlrpc import SupervisorTransport
 
+SOCKET = "supervisor.sock"
 SESSION_FILE = "session"  # in the data folder: the process id of supervisord, which leads a session
 SERVERS, PROCFILE = GROUPS = ("servers", "procfile")  # the last stops first, and as a whole
 STOP_SECONDS = 60  # longer than the grace that web, worker and servers give themselves
+ORPHAN_SECONDS = 10
 STARTS_BEFORE_GIVING_UP = 3
 
 
@@ -52,8 +55,9 @@ class Supervisor:
         self.programs = {program.name: program for program in programs}
         self._local = local
         self._env = dict(env)
-        # A socket's path may have 107 bytes: the data folder's may be longer.
-        self._socket_dir = Path(tempfile.mkdtemp(prefix="pulsequeue-"))
+        # A socket's path may have about a hundred bytes; some systems stop at 103.
+        fits = len(os.fsencode(local / SOCKET)) < 100
+        self._socket_dir = local if fits else Path(tempfile.mkdtemp(prefix="pulsequeue-"))
         self._process: subprocess.Popen[bytes] | None = None
         self._pids: defaultdict[str, set[int]] = defaultdict(set)
 
@@ -65,6 +69,7 @@ class Supervisor:
         """Starts supervisord and none of its programs yet."""
         config = self._local / "supervisord.conf"
         config.write_text(self._config())
+        self._socket.unlink(missing_ok=True)  # it outlives a supervisord that was killed
         self._process = subprocess.Popen(
             [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(config)],
             env=self._env,
@@ -110,11 +115,12 @@ class Supervisor:
             self._process.terminate()
 
     def clean_up(self) -> None:
-        shutil.rmtree(self._socket_dir, ignore_errors=True)
+        if self._socket_dir != self._local:
+            shutil.rmtree(self._socket_dir, ignore_errors=True)
 
     @property
     def _socket(self) -> Path:
-        return self._socket_dir / "supervisor.sock"
+        return self._socket_dir / SOCKET
 
     def _info(self) -> dict[str, dict[str, Any]]:
         return {info["name"]: info for info in self._call("getAllProcessInfo")}
@@ -174,7 +180,8 @@ def end_leftovers(local: Path, tell: Callable[[str], None]) -> None:
     """Ends, by process id, what an `infra/up` on this data folder started and left."""
     while found := leftovers(local):
         tell(f"Ending {found[0].name()} ({found[0].pid}), which was left behind")
-        _end(found[0])
+        # supervisord has to stop all of its programs; an orphan has been told already.
+        _end(found[0], 2 * STOP_SECONDS if _is_master(found[0]) else ORPHAN_SECONDS)
 
 
 def leftovers(local: Path) -> list[psutil.Process]:
@@ -195,11 +202,19 @@ def leftovers(local: Path) -> list[psutil.Process]:
     return sorted(members, key=lambda p: (p.pid != session, not _is_master(p), -p.create_time()))
 
 
-def _end(process: psutil.Process) -> None:
+def end_orphans(local: Path, master: int) -> None:
+    """Asks the children of a master that died to end: its successor has its own."""
+    for process in leftovers(local):
+        if _group_of(process) == master:
+            with suppress(psutil.NoSuchProcess):
+                process.terminate()
+
+
+def _end(process: psutil.Process, patience_seconds: float) -> None:
     try:
         process.resume()  # a stopped one would not hear SIGTERM
         process.terminate()
-        process.wait(2 * STOP_SECONDS)
+        process.wait(patience_seconds)
     except psutil.TimeoutExpired:
         process.kill()
         process.wait()
@@ -209,10 +224,14 @@ def _end(process: psutil.Process) -> None:
 
 def _is_master(process: psutil.Process) -> bool:
     """supervisord makes each of its children the leader of a group."""
+    return bool(_group_of(process) == process.pid)
+
+
+def _group_of(process: psutil.Process) -> int | None:
     try:
-        return bool(os.getpgid(process.pid) == process.pid)
+        return os.getpgid(process.pid)
     except OSError:  # gone meanwhile
-        return False
+        return None
 
 
 def _session_of(process: psutil.Process) -> int | None:

@@ -22,7 +22,7 @@ import httpx
 
 from infra.logs import LogFollower, readable
 from infra.servers import MongoServer, RedisServer, Server, ServerError, can_listen, last_lines
-from infra.supervision import SERVERS, Program, Supervisor, end_leftovers, programs_of
+from infra.supervision import SERVERS, Program, Supervisor, end_leftovers, end_orphans, programs_of
 from service.errors import SettingError
 from service.settings import Settings, without_password
 
@@ -236,6 +236,7 @@ def watch(supervisor: Supervisor, known: dict[str, int]) -> dict[str, int]:
     for name, pid in pids.items():
         if pid and pid != known[name]:
             say(f"{name} died and was started again, as process {pid}")
+            end_orphans(LOCAL, known[name])
         if not pid and supervisor.given_up(name):
             supervisor.start_program(name)
     return {name: pid or known[name] for name, pid in pids.items()}

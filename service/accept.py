@@ -44,6 +44,7 @@ class Acceptor:
             self._commit,
             name="commit",
             after=self._follow_up,
+            on_late=breaker.trip,
             timeout_seconds=timeout_seconds,
             threads=threads,
         )
@@ -76,6 +77,8 @@ class Acceptor:
 
     def _commit(self, documents: Sequence[Document]) -> Sequence[Accepted | Exception]:
         crash_point("web.before_insert")
+        if self._breaker.is_open:  # it was not when these were taken
+            raise StoreUnavailable("MongoDB is unavailable; nothing was stored")
         try:
             answers = self._stored(documents)
         except StoreUnavailable as error:

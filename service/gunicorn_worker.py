@@ -1,6 +1,6 @@
-"""gunicorn's ASGI worker, with three things that it lacks: problems instead of plain texts where it
-refuses a request itself, a deadline for a connection's first request, and an end on a signal while
-it boots.
+"""gunicorn's ASGI worker, with what it lacks: problems instead of plain texts where it refuses a
+request itself, a deadline for a connection's first request, an end on a signal while it boots, and
+a quick and kind end later on.
 
 It reaches into gunicorn's own classes, whose version is pinned; a test looks at both.
 """
@@ -19,6 +19,9 @@ from service.api import problems
 from service.api.edge import RequestIds
 
 _FIRST_HEADERS_SECONDS = 10.0
+_LAST_HEADERS_SECONDS = 1.0
+_LAST_CONNECTIONS_SECONDS = 0.05
+_NOTICE_SECONDS = 0.3
 _ids = RequestIds()
 
 
@@ -29,12 +32,26 @@ class PulseProtocol(ASGIProtocol):  # type: ignore[misc]
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self.worker.connections.add(self)
         loop = self.worker.loop
         self._late = loop.call_later(_FIRST_HEADERS_SECONDS, self._headers_are_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        self.worker.connections.discard(self)
         super().connection_lost(exc)
+
+    def end(self) -> None:
+        """Closes it where it is idle between two requests; a first request must come soon; one that
+        is being answered closes itself after that."""
+        if self._late is not None:
+            self._late.cancel()
+            self._late = self.worker.loop.call_later(_LAST_HEADERS_SECONDS, self._headers_are_late)
+        elif self._awaiting_request:
+            self._keepalive_timeout()
+
+    def _will_close(self, request: Any, response_requires_close: bool) -> bool:
+        return self.worker.leaving or bool(super()._will_close(request, response_requires_close))
 
     def _on_headers_complete(self) -> Any:
         if self._late is not None:
@@ -71,7 +88,12 @@ class PulseProtocol(ASGIProtocol):  # type: ignore[misc]
 class PulseWorker(gasgi.ASGIWorker):  # type: ignore[misc]
     """What gunicorn.conf.py names."""
 
+    leaving = False
+    """Whether every answer says that its connection ends."""
+
     def init_process(self) -> None:
+        self.init_signals()  # until now they are handled as in the master: queued for its loop
+        self.connections: set[PulseProtocol] = set()
         gasgi.ASGIProtocol = PulseProtocol  # this process runs nothing else
         super().init_process()
 
@@ -84,3 +106,35 @@ class PulseWorker(gasgi.ASGIWorker):  # type: ignore[misc]
     def run(self) -> None:
         super().init_signals()
         super().run()
+
+    def notify(self) -> None:
+        """Once a second. The loop's own queue of new connections is short, and a sibling that has
+        ended has closed it for all."""
+        super().notify()
+        if not self.leaving:
+            self._listen(self.cfg.backlog)
+
+    def handle_exit_signal(self) -> None:
+        """SIGTERM. For a moment answers only say that the connection ends: a client that was just
+        told otherwise may be sending its next request."""
+        self.leaving = True
+        self.loop.call_later(_NOTICE_SECONDS, super().handle_exit_signal)
+
+    async def _shutdown(self) -> None:
+        """Whoever has connected is answered; idle connections don't hold up the end."""
+        await self._take_last_connections()
+        for server in self.servers:
+            server.close()
+        for connection in list(self.connections):
+            connection.end()
+        await super()._shutdown()
+
+    async def _take_last_connections(self) -> None:
+        """A listening socket that is closed resets what the kernel has queued for it. So nothing
+        more may queue, and then the loop gets the time to accept what is there."""
+        self._listen(0)
+        await asyncio.sleep(_LAST_CONNECTIONS_SECONDS)
+
+    def _listen(self, backlog: int) -> None:
+        for listener in self.sockets:
+            listener.sock.listen(backlog)

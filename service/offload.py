@@ -28,6 +28,7 @@ class Lookup:
         self._reads: Together[str, Document] = Together(
             self._read,
             name="lookup",
+            on_late=breaker.trip,
             timeout_seconds=timeout_seconds,
             most_together=_MOST_READ_TOGETHER,
         )
@@ -42,6 +43,8 @@ class Lookup:
         self._reads.stop()
 
     def _read(self, event_ids: Sequence[str]) -> Sequence[Document | UnknownEvent]:
+        if self._breaker.is_open:
+            raise StoreUnavailable("MongoDB is unavailable")
         try:
             return self._store.get_many(event_ids)
         except StoreUnavailable as error:
@@ -83,7 +86,9 @@ class Offload:
             async with asyncio.timeout(timeout_seconds):
                 return await asyncio.get_running_loop().run_in_executor(self._pool, act)
         except TimeoutError:
-            raise StoreUnavailable("MongoDB gave no answer in time") from None
+            late = StoreUnavailable("MongoDB gave no answer in time")
+            self._breaker.trip(late)
+            raise late from None
         except StoreUnavailable as error:
             self._breaker.trip(error)
             raise

@@ -25,7 +25,7 @@ class Together(Generic[Item, Answer]):
 
     It is called on this object's own threads, which start with the first request (and so after a
     fork). What `act` raises is the answer for all of them. `after(items, answers)` follows when the
-    answers are on their way.
+    answers are on their way; `on_late(error)` is told when one did not come in time.
     """
 
     def __init__(
@@ -35,12 +35,13 @@ class Together(Generic[Item, Answer]):
         name: str,
         timeout_seconds: float,
         after: Callable[[Sequence[Item], Sequence[Answer | Exception]], None] | None = None,
+        on_late: Callable[[Exception], None] | None = None,
         threads: int = 1,
         most_together: int = 1_000,
         most_waiting: int = 20_000,
     ) -> None:
         self._act, self._after, self._name = act, after, name
-        self._timeout_seconds = timeout_seconds
+        self._timeout_seconds, self._on_late = timeout_seconds, on_late
         self._most_together, self._most_waiting = most_together, most_waiting
         self._thread_count = threads
         self._threads: list[threading.Thread] = []
@@ -91,8 +92,10 @@ class Together(Generic[Item, Answer]):
         while self._watched and self._watched[0][0] < loop.time():
             future = self._watched.popleft()[1]
             if not future.done():
-                message = "MongoDB gave no answer in time; nothing is known about the outcome"
-                future.set_exception(StoreUnavailable(message))
+                late = StoreUnavailable("no answer in time; nothing is known about the outcome")
+                future.set_exception(late)
+                if self._on_late is not None:
+                    self._on_late(late)
         self._watching = bool(self._watched) and not loop.is_closed()
         if self._watching:
             loop.call_later(_WATCH_SECONDS, self._watch, loop)

@@ -43,7 +43,8 @@ class WebProcess:
         self.settings, self.stores, self.catalog, self.clock = settings, stores, catalog, clock
         self._broker = broker
         self._prepared = False
-        timeout_seconds = settings.mongodb_timeout_ms / 1000
+        # A little more than the driver's own: its word is better than none.
+        timeout_seconds = settings.mongodb_timeout_ms / 1000 + 0.5
         self.breaker = Breaker("MongoDB", self._prepare)
         self.hints = Hints(broker)
         self.acceptor = Acceptor(

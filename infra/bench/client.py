@@ -52,6 +52,8 @@ class Answers:
 
     requests: int = 0
     errors: int = 0
+    seconds: float = 0.0
+    """From the first request to the last answer."""
     microseconds: Counter[int] = field(default_factory=Counter)
 
     def add(self, good: bool, seconds: float) -> None:
@@ -62,6 +64,7 @@ class Answers:
     def merge(self, other: Answers) -> None:
         self.requests += other.requests
         self.errors += other.errors
+        self.seconds = max(self.seconds, other.seconds)
         self.microseconds += other.microseconds
 
 
@@ -121,16 +124,18 @@ def _three_digits(value: float) -> int:
 
 async def as_fast_as_it_can(task: Task) -> Answers:
     """Each connection sends its next request when it has its answer."""
-    answers, end = Answers(), time.perf_counter() + task.seconds
+    answers = Answers()
 
     def again(connection: Connection) -> None:
-        if time.perf_counter() < end:
+        answers.seconds = time.perf_counter() - begin
+        if answers.seconds < task.seconds:
             connection.send()
 
     opened = [await _open(task, answers, again) for _ in range(task.connections)]
+    begin = time.perf_counter()
     for connection in opened:
         connection.send()
-    await asyncio.sleep(end - time.perf_counter())
+    await asyncio.sleep(task.seconds)
     await _close(opened)
     return answers
 
@@ -190,8 +195,7 @@ def main() -> None:
         with ProcessPoolExecutor(processes) as pool:
             for part in pool.map(carry_out, [replace(task, connections=n) for n in shares]):
                 answers.merge(part)
-    told = {name: getattr(answers, name) for name in ("requests", "errors", "microseconds")}
-    json.dump(told, sys.stdout)
+    json.dump({name: getattr(answers, name) for name in Answers.__slots__}, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ class Load:
                 self._process.kill()
         if self._process.returncode:
             raise BenchError(f"no load from {TOOL}:\n{out[-500:]}{problem[-2000:]}")
-        return _from_wrk(out) if self._by_wrk else _from_client(out, self._task.seconds)
+        return _from_wrk(out) if self._by_wrk else _from_client(out)
 
     def _wrk_command(self) -> list[str]:
         task = self._task
@@ -93,12 +93,12 @@ def _from_wrk(out: str) -> Loaded:
     )
 
 
-def _from_client(out: str, seconds: float) -> Loaded:
+def _from_client(out: str) -> Loaded:
     answers = json.loads(out)
     times = Counter({int(us): count for us, count in answers["microseconds"].items()})
     return Loaded(
         answers["requests"],
-        answers["requests"] / seconds,
+        answers["requests"] / (answers["seconds"] or 1.0),
         percentile_of_counts(times, 0.5) / 1e3,
         percentile_of_counts(times, 0.99) / 1e3,
         answers["errors"],

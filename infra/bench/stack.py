@@ -52,8 +52,14 @@ class Stack:
     `env` is for the web and the worker, beside the environment of the benchmark itself.
     """
 
-    def __init__(self, contestant: Contestant, env: Mapping[str, str] | None = None) -> None:
-        self.contestant = contestant
+    def __init__(
+        self,
+        contestant: Contestant,
+        env: Mapping[str, str] | None = None,
+        *,
+        warm_up_seconds: int = 2,
+    ) -> None:
+        self.contestant, self._warm_up_seconds = contestant, warm_up_seconds
         self._env = dict(env or {})
         self._exit = ExitStack()
         self._processes: dict[str, Process] = {}
@@ -104,9 +110,9 @@ class Stack:
         """In order."""
         self._processes.pop("worker").stop()
 
-    def warm_up(self, seconds: int = 1) -> None:
-        """Both have worked for a moment, and nothing is left to do."""
-        load.Load(self.port, 8, seconds).finish()
+    def warm_up(self) -> None:
+        """What runs has worked for a moment, and nothing is left for a worker to do."""
+        load.Load(self.port, 8, self._warm_up_seconds).finish()
         if "worker" in self._processes and not self.jobs.wait_done(_READY_SECONDS):
             raise BenchError(f"{self.contestant.name}: events of the warm-up are not finished")
 
@@ -209,7 +215,7 @@ class Bench:
 
     def stack(self, **env: str) -> Stack:
         """Fresh servers; `env`: settings for web and worker."""
-        return Stack(self.contestant, env)
+        return Stack(self.contestant, env, warm_up_seconds=1 if self.quick else 2)
 
 
 def batch_of(count: int, event: str = load.EVENT) -> str:

@@ -90,4 +90,5 @@ def _finished(number: int, created_ms: int, retention: Retention) -> Document:
         "error": error if failed else None,
         "history": history,
         "expires_at": retention.expires_at(status, finished_at),
+        **({"dead_lettered_at": finished_at} if failed else {}),
     }

@@ -24,6 +24,8 @@ from service.mongo import Document
 from service.totals import Gauges, Snapshot
 
 _PREFIX = "pulsequeue"
+_REASONS = ("crash", "error", "rejected", "timeout")
+_OF_WORKERS = ("fenced", "junk", "rescued")
 
 
 class SnapshotCollector(Collector):
@@ -100,7 +102,9 @@ def _totals(counters: Mapping[str, Document]) -> Iterator[Metric]:
     yield _job_times(types, "wait", WAIT_BUCKETS, "Time from due to started.")
     yield _job_times(types, "run", RUN_BUCKETS, "Time from started to finished.")
     yield _http(counters.get(HTTP_COUNTS, {}))
-    for name, value in sorted(counters.get(WORKER_COUNTS, {}).items()):
+    # A counter that is there from the start lets Prometheus see its first increase.
+    of_workers = dict.fromkeys(_OF_WORKERS, 0) | dict(counters.get(WORKER_COUNTS, {}))
+    for name, value in sorted(of_workers.items()):
         if not isinstance(value, Mapping):
             help_text = f"What workers counted as {name.replace('_', ' ')}."
             yield CounterMetricFamily(f"{_PREFIX}_worker_{name}", help_text, value)
@@ -118,7 +122,8 @@ def _failed(types: Mapping[str, Document]) -> Metric:
         f"{_PREFIX}_jobs_failed", "Jobs failed for good.", labels=["type", "reason"]
     )
     for event_type, document in sorted(types.items()):
-        for reason, count in sorted(document.get("failed", {}).items()):
+        by_reason = dict.fromkeys(_REASONS, 0) | dict(document.get("failed", {}))
+        for reason, count in sorted(by_reason.items()):
             family.add_metric([event_type, reason], count)
     return family
 

@@ -19,7 +19,6 @@ from service.outbound.addresses import may_connect
 from service.outbound.answers import clean
 from service.outbound.resolver import Resolver
 
-# ASYNC109 is off where a signature is httpcore's.
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 _REDIRECTS = range(300, 400)
 
@@ -35,7 +34,7 @@ class Redirected(Reject):
 
 
 class GuardedBackend(httpcore.AsyncNetworkBackend):
-    """What httpcore opens its connections with."""
+    """What httpcore opens its connections with; the signatures, time-outs included, are its own."""
 
     def __init__(
         self,

@@ -77,19 +77,25 @@ class Outbound:
             async with asyncio.timeout_at(deadline):
                 await self._slots.acquire()
         except TimeoutError:
-            busy = f"not sent, all {self._max_connections} connections were busy for {seconds:g} s"
+            busy = (
+                f"not sent, all {self._max_connections} connections were busy for {seconds:.3g} s"
+            )
             raise NoAnswer(busy) from None
         try:
-            return await self._exchanged(place, content, headers, deadline)
+            return await self._exchanged(place, content, headers, seconds, deadline)
         finally:
             self._slots.release()
 
     async def _exchanged(
-        self, place: Target, content: bytes, headers: Mapping[str, str], deadline: float
+        self,
+        place: Target,
+        content: bytes,
+        headers: Mapping[str, str],
+        seconds: float,
+        deadline: float,
     ) -> Answer:
         loop = asyncio.get_running_loop()
         started = loop.time()
-        seconds = deadline - started
         request = self._client.build_request(
             "POST", place.url, content=content, headers=headers, timeout=seconds
         )

@@ -15,7 +15,7 @@ MIB = 1_048_576
 
 @dataclass(frozen=True)
 class Case:
-    """One request. `pointer`: one of those that the answer's `errors` must name; None: no errors."""
+    """One request. `pointer`: one of those that the answer must name; None: it has no `errors`."""
 
     name: str
     status: int

@@ -1,7 +1,7 @@
 """Documents that tell a strict JSON parser from a lenient one: three classes, as in JSONTestSuite.
 
-`VALID` must be read, `INVALID` must be refused, and of `EITHER` (where RFC 8259 leaves it open) it is
-said what we do. Top-level values that are no objects are read and then don't fit.
+`VALID` must be read, `INVALID` must be refused, and of `EITHER` (where RFC 8259 leaves it open) it
+is said what we do. Top-level values that are no objects are read and then don't fit.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ VALID: dict[str, bytes] = {
     "object_extreme_numbers": b'{ "min": -1.0e+28, "max": 1.0e+28 }',
     "object_long_strings": b'{"x":[{"id": "' + b"x" * 40 + b'"}], "id": "' + b"x" * 40 + b'"}',
     "object_simple": b'{"a":[]}',
-    "object_string_unicode": '{"title":"\\u041f\\u043e\\u043b\\u0442\\u043e\\u0440\\u0430"}'.encode(),
+    "object_string_unicode": b'{"title":"\\u041f\\u043e\\u043b\\u0442\\u043e\\u0440"}',
     "object_with_newlines": b'{\n"a": "b"\n}',
     "string_accepted_surrogate_pair": b'["\\uD801\\udc37"]',
     "string_accepted_surrogate_pairs": b'["\\ud83d\\ude39\\ud83d\\udc8d"]',

@@ -55,7 +55,9 @@ class Web:
     def wait_ready(self) -> None:
         deadline = time.monotonic() + START_SECONDS
         while not self.is_live():
-            assert time.monotonic() < deadline and self.running, self.log.read_text()[-3_000:]
+            end_of_log = self.log.read_text()[-3_000:]
+            assert self.running, end_of_log
+            assert time.monotonic() < deadline, end_of_log
             time.sleep(0.02)
 
     def is_live(self) -> bool:

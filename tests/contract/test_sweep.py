@@ -34,6 +34,7 @@ from tests.factories import (
 )
 
 TYPES = ["email"]
+LATER = ahead(6)
 
 
 @pytest.fixture
@@ -220,7 +221,7 @@ def letters(broker: PulseBroker) -> list[dict[str, Any]]:
     return [json.loads(client.hget(f"{base}.msgs", key)) for key in keys]  # type: ignore[arg-type]
 
 
-def send_letters(store: JobStore, broker: PulseBroker, at: Any = ahead(6)) -> int:
+def send_letters(store: JobStore, broker: PulseBroker, at: Any = LATER) -> int:
     return sweep.send_dead_letters(store, broker, dead_letter.ACTOR, at)
 
 

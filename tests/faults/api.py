@@ -29,7 +29,7 @@ class Api:
     def post(self, kind: str, payload: dict[str, Any] | None = None, **fields: Any) -> str:
         """Posts an event that must be accepted; its id. `key` becomes its idempotency key."""
         answer = self.try_post(kind, payload, **fields)
-        assert answer.status_code == 202, f"{answer.status_code} {answer.text}"
+        assert answer.status_code == 202, f"{answer.status_code} {answer.text[:500]}"
         return str(answer.json()["id"])
 
     def try_post(
@@ -42,13 +42,14 @@ class Api:
 
     def post_many(self, events: list[dict[str, Any]]) -> list[str]:
         """Posts a batch of which all must be accepted; the ids."""
+        events = [{"payload": {}, **event} for event in events]
         answer = self.http.post("/events/batch", json={"events": events})
-        assert answer.status_code == 202, f"{answer.status_code} {answer.text}"
+        assert answer.status_code == 202, f"{answer.status_code} {answer.text[:500]}"
         return [result["id"] for result in answer.json()["results"]]
 
     def get(self, event: str) -> dict[str, Any]:
         answer = self.http.get(f"/events/{event}")
-        assert answer.status_code == 200, f"{answer.status_code} {answer.text}"
+        assert answer.status_code == 200, f"{answer.status_code} {answer.text[:500]}"
         return dict(answer.json())
 
     def health(self) -> dict[str, Any]:

@@ -245,6 +245,10 @@ class Stack:
         send(pid, signal.SIGKILL)
         return pid
 
+    def kill_worker(self, worker: Process) -> None:
+        """kill -9 of a worker with its master; the supervisor starts it again."""
+        self.supervisor.kill(worker)
+
     def undo_faults(self) -> None:
         """Everything flows, runs and listens again."""
         for process in [*self.webs, *self.workers]:

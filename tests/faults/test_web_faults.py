@@ -9,14 +9,8 @@ import httpx
 import pytest
 
 from tests.faults.api import Api
-from tests.faults.processes import Process
 from tests.faults.stack import Stack
 from tests.faults.waiting import eventually
-
-
-def killed(web: Process) -> bool:
-    """Whether the process died at its crash point; gunicorn replaces it at once."""
-    return web.says("was sent SIGKILL") or web.says("SIGKILL") or not web.running
 
 
 def post_until_accepted(api: Api, key: str) -> str:
@@ -98,8 +92,8 @@ def test_a_stopping_web_answers_what_is_in_flight_and_resets_no_connection(stack
 
 
 def test_a_waiting_get_is_answered_though_the_web_is_stopped(stack: Stack) -> None:
-    event = stack.api.post("journal.async", {"duration_ms": 1_500})
     with stack.web() as web:
+        event = stack.api.post("journal.async", {"duration_ms": 1_500})
         answers: list[httpx.Response] = []
         api = stack.api_of(web)
         url, wait = f"/events/{event}", {"Prefer": "wait=10"}

@@ -1,4 +1,4 @@
-"""Event types for tests, loaded through EVENT_TYPE_MODULES: what they say comes from the payload."""
+"""Event types for tests, loaded through EVENT_TYPE_MODULES: what they say is the payload's."""
 
 from __future__ import annotations
 

@@ -101,8 +101,8 @@ def test_requests_that_mongodb_does_not_answer_are_one_line_together(stack: Stac
 
 def test_the_end_of_a_process_and_the_rescue_of_its_job_are_told(stack: Stack) -> None:
     (worker,) = stack.workers
-    event = stack.api.post("loud.wait", {"seconds": 1})
-    stack.wait_held(event)
+    event = stack.api.post("loud.wait", {"seconds": 2})
+    stack.api.wait_status(event, "processing")
     (alive,) = stack.alive()
     send(alive["pid"], signal.SIGKILL)
     died = line(worker, "Worker with PID")

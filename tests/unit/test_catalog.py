@@ -89,7 +89,9 @@ def test_an_option_that_cannot_work_is_refused_by_name(
         catalog.event_type("email", **options)(done)
 
 
-@pytest.mark.parametrize("name", ["", "Email", "e mail", "1st", "e$mail", "x" * 101, "email\n", "dead_letter"])
+@pytest.mark.parametrize(
+    "name", ["", "Email", "e mail", "1st", "e$mail", "x" * 101, "email\n", "dead_letter"]
+)
 def test_a_name_that_cannot_be_a_type_is_refused(catalog: Catalog, name: str) -> None:
     with pytest.raises(CatalogError, match="name"):
         catalog.event_type(name)(done)

@@ -70,9 +70,7 @@ def test_every_verdict_is_a_transition_from_processing(
 
 
 @given(jobs(), endings(), st.integers(0, 10**9))
-def test_a_job_that_may_run_again_has_an_attempt_left(
-    job: Job, end: Ending, delay_ms: int
-) -> None:
+def test_a_job_that_may_run_again_has_an_attempt_left(job: Job, end: Ending, delay_ms: int) -> None:
     decided = judge(job, end, delay_ms)
     if decided.status is JobStatus.PENDING:
         assert job.attempts - (not decided.charged) < job.max_attempts
