@@ -49,7 +49,7 @@ class Context(Protocol):
         """W3C trace context of that request."""
 
     def is_cancelled(self) -> bool:
-        """Whether a client asked to cancel, or the process wants its job back: stop soon."""
+        """Whether a client asked to cancel: stop soon, and raise `Cancelled`."""
 
     def remaining_ms(self) -> int:
         """Milliseconds until the time limit."""

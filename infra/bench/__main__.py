@@ -25,30 +25,38 @@ from infra.bench.stack import Bench, Contestant, Stack, pulsequeue
 from infra.servers import ServerError
 
 _MINUTES, _MINUTES_A_PEER, _MINUTES_A_PLOT = 7.5, 5.0, 2.0
+_QUICK_MINUTES = 1.4
 _ROUNDS, _SECONDS, _GROWTH_JOBS = 3, 4, 1_000_000
 _QUICK_GROWTH_JOBS = 20_000
 
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="infra/bench/run", description=__doc__)
-    parser.add_argument("--only", help=f"phases, comma-separated: {', '.join(PHASES)}")
-    parser.add_argument("--rounds", type=int, default=_ROUNDS, help="values of each figure (3)")
     parser.add_argument(
-        "--seconds", type=int, default=_SECONDS, help="length of one measurement (4)"
+        "--only", metavar="PHASE,...", help=f"only these phases: {', '.join(PHASES)}"
+    )
+    parser.add_argument(
+        "--rounds", metavar="N", type=int, default=_ROUNDS, help="values of each figure (3)"
+    )
+    parser.add_argument(
+        "--seconds", metavar="N", type=int, default=_SECONDS, help="length of one measurement (4)"
     )
     parser.add_argument(
         "--minutes",
         type=float,
-        help="no further round that would not end by then (7.5, and 5 a peer)",
+        help="nothing more is begun then (7.5, 5 more a peer)",
     )
     parser.add_argument("--quick", action="store_true", help="to see that it works: < 90 s")
     parser.add_argument(
-        "--growth-jobs", type=int, help="finished jobs stored in the phase growth (1,000,000)"
+        "--growth-jobs",
+        metavar="N",
+        type=int,
+        help="finished jobs stored in the phase growth (1,000,000)",
     )
     parser.add_argument(
-        "--peer", default="", help=f"beside us, comma-separated: {', '.join(peers.PEERS)}"
+        "--peer", default="", metavar="NAME,...", help=f"beside us: {', '.join(peers.PEERS)}"
     )
-    parser.add_argument("--out", type=Path, help="JSON file for every value")
+    parser.add_argument("--out", metavar="FILE", type=Path, help="JSON file for every value")
     parser.add_argument("--plot", type=Path, metavar="DIR", help="folder for a PNG and an SVG")
     parser.add_argument("--list", action="store_true", help="say what the figures mean, and end")
     args = parser.parse_args()
@@ -76,9 +84,11 @@ class Run:
     args: argparse.Namespace
     contestants: list[Contestant]
     results: Results
+    minutes: float
     began: float = field(default_factory=time.monotonic)
     took: dict[tuple[str, str], float] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
 
     def phases(self) -> list[Phase]:
         wanted = _names(self.args.only) or [name for name in PHASES if name != "curve"]
@@ -95,14 +105,26 @@ class Run:
             if phase.for_peers or not contestant.is_peer
         ]
 
-    def rounds(self, minutes: float) -> None:
+    def rounds(self) -> None:
+        """No phase begins when the time is over, and no further round that would outlast it."""
         for number in range(1, self.args.rounds + 1):
             turns = self.turns(number)
             needed = sum(self.took.get((p.name, c.name), 0) for p, c in turns)
-            if not turns or time.monotonic() - self.began + needed > minutes * 60:
+            if number > 1 and needed > self._left_seconds():
+                self._skip(f"round {number}")
                 break
             for phase, contestant in turns:
-                self._measure(number, phase, contestant)
+                if self._left_seconds() > 0:
+                    self._measure(number, phase, contestant)
+                else:
+                    self._skip(f"{phase.name}, {contestant.name}")
+
+    def _left_seconds(self) -> float:
+        return self.began + self.minutes * 60 - time.monotonic()
+
+    def _skip(self, what: str) -> None:
+        self.skipped.append(what)
+        say(f"skipped {what}: the {self.minutes:g} minutes are too few, see --minutes")
 
     def _measure(self, number: int, phase: Phase, contestant: Contestant) -> None:
         began = time.monotonic()
@@ -150,10 +172,14 @@ def measure(args: argparse.Namespace) -> int:
     with Stack(contestants[0]) as stack:
         about = machine.described(stack)
     about |= {"command": shlex.join(["./infra/bench/run", *sys.argv[1:]])}
-    run = Run(args, contestants, Results([c.name for c in contestants]))
     more = _MINUTES_A_PEER * (len(contestants) - 1) + (_MINUTES_A_PLOT if args.plot else 0)
-    run.rounds(args.minutes or _MINUTES + more)
-    about["took"] = f"{time.monotonic() - run.began:.0f} s"
+    minutes = args.minutes or (_QUICK_MINUTES if args.quick else _MINUTES) + more
+    run = Run(args, contestants, Results([c.name for c in contestants]), minutes)
+    run.rounds()
+    about |= {
+        "took": f"{time.monotonic() - run.began:.0f} s",
+        "skipped": "; ".join(run.skipped),
+    }
 
     print("\n".join(f"{name}: {text}" for name, text in about.items() if text))
     print(f"\n{run.results.table()}")

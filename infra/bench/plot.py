@@ -14,12 +14,12 @@ from infra.bench.phases.curve import CONNECTIONS
 from infra.bench.report import Results
 
 NAME = "throughput-and-latency"
-_INK, _GRID = "#808891", "#80889140"
+_INK, _GRID = "#757a81", "#757a8140"
 _COLOURS = {"ingest": "#3b8eea", "pipeline": "#e07b39"}
 _PEER_COLOURS = {"ingest": "#8a94c8", "pipeline": "#b39a7d"}
 _TITLES = {
     ("ingest", "per_second"): "accepted/s, no worker",
-    ("pipeline", "per_second"): "completed/s, web and worker at once",
+    ("pipeline", "per_second"): "completed/s, both at once",
     ("ingest", "ms"): "POST to its answer",
     ("pipeline", "ms"): "created to completed",
 }
@@ -48,7 +48,9 @@ def draw(results: Results, folder: Path) -> list[Path]:
     plt: Any = import_module("matplotlib.pyplot")
     folder.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context(_STYLE):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+        figure, (left, right) = plt.subplots(
+            1, 2, figsize=(10, 6 if results.peers else 4.8), layout="constrained"
+        )
         _throughput(left, results)
         _latency(right, results)
         files = [folder / f"{NAME}.svg", folder / f"{NAME}.png"]
@@ -60,7 +62,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
 
 
 def _throughput(axes: Any, results: Results) -> None:
-    for contestant in (results.ours, *results.peers):
+    for contestant in _shown(results):
         for kind in _COLOURS:
             points = _points(results, contestant, kind, "per_second")
             label = _label(results, contestant, _TITLES[kind, "per_second"])
@@ -72,7 +74,7 @@ def _throughput(axes: Any, results: Results) -> None:
 
 
 def _latency(axes: Any, results: Results) -> None:
-    for contestant in (results.ours, *results.peers):
+    for contestant in _shown(results):
         for kind in _COLOURS:
             colour = _colour(results, contestant, kind)
             for share, style in (("p50", "-"), ("p99", "--")):
@@ -98,7 +100,7 @@ def _finish(axes: Any) -> None:
     axes.minorticks_off()
     axes.set_xlabel("connections")
     axes.grid(visible=True)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.14))
 
 
 def _points(results: Results, contestant: str, kind: str, name: str) -> dict[int, float]:
@@ -112,3 +114,8 @@ def _colour(results: Results, contestant: str, kind: str) -> str:
 
 def _label(results: Results, contestant: str, text: str) -> str:
     return text if not results.peers else f"{contestant}: {text}"
+
+
+def _shown(results: Results) -> list[str]:
+    """More than one peer would be a tangle."""
+    return [results.ours, *results.peers[:1]]

@@ -70,8 +70,8 @@ class Results:
                 continue
             title = row.phase if row.phase != phase else ""
             phase = row.phase
-            label = row.figure.label.strip()
-            lines.append([f"{f'**{title}** ' if title else ''}{label}", *self._cells(row)])
+            label = row.figure.label.replace("  ", "- ", 1)
+            lines.append([f"**{title}** {label}" if title else label, *self._cells(row)])
         bad = self.errors()
         last = ["**answers not 2xx, lost events**", _shown(bad[self.ours])]
         for peer in self.peers:

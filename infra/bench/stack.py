@@ -199,9 +199,12 @@ class Stack:
         return dict(info)
 
     def clear(self) -> None:
-        """Nothing is stored, and nothing waits."""
-        self.jobs.clear()
+        """Nothing is stored, and nothing waits.
+
+        In this order: a request still under way must not lose its message and keep its document.
+        """
         self.redis.flushdb()
+        self.jobs.clear()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from falcon.asgi import Request, Response
 
 from service.api import answers, problems, requests
 from service.api.intake import Intake
+from service.api.strict_json import check_storable
 from service.errors import (
     FieldError,
     InvalidEvent,
@@ -37,11 +38,13 @@ class BatchResource:
         requests.no_query(req)
         if req.get_header("Idempotency-Key") is not None:
             raise InvalidQuery("Idempotency-Key: each event of a batch brings its own key")
-        body = await requests.json_body(req, self._web.aside, self._settings.max_nesting)
-        items = self._items(body)
+        parsed = await requests.parsed_body(req, self._web.aside, self._settings.max_nesting)
+        items = self._items(parsed.value)
         request_id, traceparent = problems.request_id_of(req), requests.traceparent(req)
         taken = await self._web.aside.run(
-            lambda: [self._take(item, request_id, traceparent) for item in items],
+            lambda: [
+                self._take(item, request_id, traceparent, parsed.is_suspicious) for item in items
+            ],
             is_large=len(items) > _MANY,
         )
         outcomes = await self._accept(taken)
@@ -62,8 +65,12 @@ class BatchResource:
             raise InvalidEvent(detail, [FieldError("/events", detail)])
         return items
 
-    def _take(self, item: Any, request_id: str, traceparent: str | None) -> Taken:
+    def _take(
+        self, item: Any, request_id: str, traceparent: str | None, is_suspicious: bool
+    ) -> Taken:
         try:
+            if is_suspicious:
+                check_storable(item)
             self._check_size(item)
             return self._intake.item(item, request_id, traceparent)
         except PulseQueueError as error:

@@ -10,7 +10,7 @@ from marshmallow import Schema, ValidationError, fields, validate
 from service.api import answers, queries, requests
 from service.api.edge import BODY
 from service.api.events import write_event
-from service.api.schemas import Moment, field_errors
+from service.api.schemas import Flag, Moment, field_errors
 from service.errors import FieldError, InvalidEvent, InvalidQuery
 from service.job import JobStatus
 from service.store import Filter
@@ -67,11 +67,7 @@ class RetryManySchema(Schema):
     type = fields.String(validate=validate.Length(1, 100))
     created_after = Moment(metadata={"description": "inclusive"})
     created_before = Moment(metadata={"description": "exclusive"})
-    dry_run = fields.Boolean(
-        truthy={True},
-        falsy={False},
-        metadata={"description": "only count; default: false"},
-    )
+    dry_run = Flag(metadata={"description": "only count; default: false"})
 
 
 _SCHEMA = RetryManySchema()

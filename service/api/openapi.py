@@ -127,10 +127,10 @@ def _one_of(kind: str, names: list[str]) -> JsonSchema:
 
 
 def _batch(most: int) -> JsonSchema:
-    events = {"type": "array", "minItems": 1, "maxItems": most, "items": {"type": "object"}}
+    events = {"type": "array", "minItems": 1, "maxItems": most, "items": ref("BatchItem")}
     return {
         "type": "object",
-        "properties": {"events": events | {"description": "each one a BatchItem"}},
+        "properties": {"events": events},
         "required": ["events"],
         "additionalProperties": False,
     }
@@ -184,7 +184,7 @@ def _answer(operation: Operation, status: int, schema: str, text: str) -> dict[s
         made.setdefault("content", {})["application/json"] = {"schema": ref(schema)}
     elif status != 304:
         made["content"] = {"application/json": {"schema": {"type": "object"}}}
-    if operation.then:
+    if operation.then and schema:
         given = {"event_id": "$response.body#/id"}
         made["links"] = {i: {"operationId": i, "parameters": given} for i in operation.then}
     return made

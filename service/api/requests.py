@@ -12,6 +12,7 @@ from falcon.asgi import Request
 
 from service.api import strict_json
 from service.api.edge import BODY
+from service.api.strict_json import Parsed
 from service.errors import InvalidQuery
 from service.ids import is_id
 from service.offload import Aside
@@ -28,7 +29,16 @@ _prefers_wait = re.compile(
 
 
 async def json_body(req: Request, aside: Aside, max_nesting: int) -> Any:
-    """The parsed body. Raises for what is no JSON by its headers (411, 415) or by itself."""
+    """The parsed body, fit to be stored. Raises for what is no JSON by its headers (411, 415) or by
+    itself, and `InvalidEvent`."""
+    value, is_suspicious = await parsed_body(req, aside, max_nesting)
+    if is_suspicious:
+        strict_json.check_storable(value)
+    return value
+
+
+async def parsed_body(req: Request, aside: Aside, max_nesting: int) -> Parsed:
+    """Like `json_body`, but for what can't be stored."""
     body: bytes = req.scope[BODY]
     if not body and not _has_body(req):
         raise falcon.HTTPLengthRequired(description="a body is needed, and its Content-Length")

@@ -30,6 +30,15 @@ class Moment(fields.Field[Any]):
             raise ValidationError(f"{error}.".capitalize()) from None
 
 
+class Flag(fields.Boolean):
+    """true or false, and nothing that could be taken for one of them."""
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **_: Any) -> bool:
+        if type(value) is not bool:
+            raise self.make_error("invalid", input=value)
+        return value
+
+
 class JsonObject(fields.Field[Any]):
     """A JSON object of any content, taken as it is."""
 

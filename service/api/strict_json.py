@@ -3,8 +3,9 @@
 The standard library's parser is told to refuse duplicate keys and what is no JSON number. Faster
 ones take duplicate keys, or turn large integers into floats.
 
-Two kinds of errors: `MalformedBody` for what isn't JSON as we read it, `InvalidEvent` for JSON that
-can't be stored and returned exactly (integers beyond 64 bit, NUL, lone surrogates).
+Two steps, for two kinds of errors: `parse` raises `MalformedBody` for what isn't JSON as we read it,
+`check_storable` raises `InvalidEvent` for JSON that can't be stored and returned exactly (integers
+beyond 64 bit, NUL, lone surrogates).
 """
 
 from __future__ import annotations
@@ -12,13 +13,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from service.errors import FieldError, InvalidEvent, MalformedBody
 
 MIN_INTEGER, MAX_INTEGER = -(2**63), 2**63 - 1
 _MOST_ERRORS = 20
 _find_long_number = re.compile(rb"[0-9]{19}").search
+
+
+class Parsed(NamedTuple):
+    """A value, and whether it may hold what can't be stored: see `check_storable`."""
+
+    value: Any
+    is_suspicious: bool
 
 
 class _Refused(ValueError):
@@ -58,14 +66,13 @@ _decode_long_numbers = json.JSONDecoder(
 ).decode
 
 
-def parse(body: bytes, max_nesting: int) -> Any:
-    """The value that `body` holds. Raises `MalformedBody`, `InvalidEvent`."""
+def parse(body: bytes, max_nesting: int) -> Parsed:
+    """The value that `body` holds. Raises `MalformedBody`."""
     long_number = _find_long_number(body) is not None
     value = _decoded(body, _decode_long_numbers if long_number else _decode)
-    # Only these can hold anything that the parser lets through and we don't.
-    if long_number or b"\\u" in body or body.count(b"{") + body.count(b"[") > max_nesting:
-        _check(value, max_nesting)
-    return value
+    if body.count(b"{") + body.count(b"[") > max_nesting:
+        _check_nesting(value, max_nesting)
+    return Parsed(value, long_number or b"\\u" in body)
 
 
 def _decoded(body: bytes, decode: Any) -> Any:
@@ -84,16 +91,27 @@ def _decoded(body: bytes, decode: Any) -> Any:
         raise MalformedBody("the body is nested too deeply") from None
 
 
-def _check(value: Any, max_nesting: int) -> None:
-    """Raises for nesting beyond the limit, and for scalars that can't be stored exactly."""
+def _check_nesting(value: Any, max_nesting: int) -> None:
+    level = [value]
+    for _ in range(max_nesting):
+        level = [inner for outer in level for inner in _containers(outer)]
+        if not level:
+            return
+    raise MalformedBody(f"the body is nested deeper than {max_nesting} levels")
+
+
+def _containers(outer: Any) -> Iterator[Any]:
+    kind = type(outer)
+    members = outer.values() if kind is dict else outer if kind is list else ()
+    return (member for member in members if type(member) is dict or type(member) is list)
+
+
+def check_storable(value: Any) -> None:
+    """Raises `InvalidEvent` for what can't be stored and returned exactly, wherever it is."""
     errors: list[FieldError] = []
     level: list[tuple[str, Any]] = [("", value)]
-    for _ in range(max_nesting):
+    while level and len(errors) < _MOST_ERRORS:
         level = [found for pointer, inner in level for found in _inside(pointer, inner, errors)]
-        if not level:
-            break
-    else:
-        raise MalformedBody(f"the body is nested deeper than {max_nesting} levels")
     if errors:
         raise InvalidEvent("the body holds values that can't be stored", errors[:_MOST_ERRORS])
 

@@ -53,10 +53,10 @@ PHASES = {
         Phase(pipeline, for_peers=True),
         Phase(latency, for_peers=True),
         Phase(batch),
+        Phase(growth, most_rounds=1),
         Phase(idle, most_rounds=1),
         Phase(makespan, most_rounds=1),
         Phase(starvation, most_rounds=1),
-        Phase(growth, most_rounds=1),
         Phase(curve, most_rounds=1, for_peers=True),
     )
 }

@@ -102,13 +102,13 @@ def _side(bench: Bench, opened: ExitStack, count: int) -> Side:
 
 
 def _measure_pair(pair: Pair, bench: Bench) -> list[Figure]:
-    turns = 2 if bench.quick else 8
+    turns = 1 if bench.quick else 8
     stored = f"{bench.growth_jobs:,}"
     _alternate(pair, Side.post, 1)  # warm up
     posts = _alternate(pair, Side.post, turns)
     for side in pair:
-        side.stack.jobs.collection.delete_many({"status": "pending"})
         side.stack.redis.flushdb()
+        side.stack.jobs.collection.delete_many({"status": "pending"})
         side.stack.start_worker()
         side.stack.wait_workers()
     _alternate(pair, Side.claim_and_finish, 1)  # warm up

@@ -10,7 +10,7 @@ import time
 from infra.bench.figures import Figure, lower
 from infra.bench.stack import Bench
 
-_SETTLE_SECONDS = 3
+_SETTLE_SECONDS = 2
 _SECONDS, _QUICK_SECONDS = 15, 4
 
 

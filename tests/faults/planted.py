@@ -1,0 +1,242 @@
+"""Bugs to plant, so that the checker can be seen to catch them.
+
+Loaded into web and worker processes through EVENT_TYPE_MODULES; the environment's PLANTED_BUG says
+which. The product knows nothing of this: its functions are replaced from outside.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pymongo import UpdateMany, UpdateOne
+
+from actors import committer, process
+from service.job import JobStatus, Outcome, Verdict
+from service.store import Counters, JobStore, WorkerStore
+from service.store.jobs import Accepted
+
+BUGS: dict[str, Callable[[], None]] = {}
+
+
+def bug(plant: Callable[[], None]) -> Callable[[], None]:
+    BUGS[plant.__name__.replace("_", " ")] = plant
+    return plant
+
+
+def change_verdicts(change: Callable[[Any, Verdict], Verdict]) -> None:
+    """What the committer decides about a job goes through `change(job, verdict)`."""
+    judge = committer.judge
+    committer.judge = lambda job, ending, delay_ms: change(job, judge(job, ending, delay_ms))
+
+
+@bug
+def no_fence() -> None:
+    """An outcome is written whoever has the job by now."""
+    finishing = JobStore._finishing
+
+    def unfenced(self: JobStore, group: Sequence[Any]) -> UpdateOne | UpdateMany:
+        update = finishing(self, group)
+        update._filter = {"_id": update._filter["_id"]}  # type: ignore[attr-defined]
+        return update
+
+    JobStore._finishing = unfenced  # type: ignore[method-assign]
+
+
+@bug
+def no_sweep() -> None:
+    """Nobody looks after the jobs of the dead, nor after lost messages."""
+    process.sweep.rescue = lambda *_, **__: []  # type: ignore[assignment]
+    process.sweep.dispatch = lambda *_, **__: 0  # type: ignore[assignment]
+
+
+@bug
+def ack_first() -> None:
+    """A message is acked and forgotten before its outcome is written, which comes a bit later; and
+    nobody sweeps."""
+    no_sweep()
+    finish = JobStore.finish
+
+    def late(self: JobStore, batch: Sequence[Any]) -> set[str]:
+        threading.Timer(3.0, finish, (self, batch)).start()
+        return set()
+
+    JobStore.finish = late  # type: ignore[method-assign]
+
+
+@bug
+def accepted_before_the_write() -> None:
+    """202 first, MongoDB a bit later."""
+    accept = JobStore.accept
+
+    def early(self: JobStore, documents: Sequence[Any]) -> list[Any]:
+        threading.Timer(1.0, accept, (self, documents)).start()
+        return [Accepted(document) for document in documents]
+
+    JobStore.accept = early  # type: ignore[method-assign]
+
+
+@bug
+def terminal_overwrite() -> None:
+    """Cancelling doesn't look at the status."""
+
+    def cancel(self: JobStore, job_id: str, now: Any) -> Any:
+        fields = {"status": "cancelled", "finished_at": now, "updated_at": now, "result": None}
+        self._jobs.update_one({"_id": job_id}, {"$set": fields})
+        return self.get(job_id), True
+
+    JobStore.cancel = cancel  # type: ignore[method-assign]
+
+
+@bug
+def claim_without_guard() -> None:
+    """Whoever has a message gets its job."""
+
+    class Unguarded:
+        def __init__(self, jobs: Any) -> None:
+            self._jobs = jobs
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._jobs, name)
+
+        def find_one_and_update(self, query: Any, update: Any, **options: Any) -> Any:
+            query = {"_id": query["_id"]} if "company" in query else query
+            return self._jobs.find_one_and_update(query, update, **options)
+
+        def update_many(self, query: Any, update: Any) -> Any:
+            query = {"_id": query["_id"]} if "company" in query else query
+            return self._jobs.update_many(query, update)
+
+    claim = JobStore._claim
+
+    def unguarded(self: JobStore, *args: Any) -> Any:
+        if not isinstance(self._jobs, Unguarded):
+            self._jobs = Unguarded(self._jobs)  # type: ignore[assignment]
+        return claim(self, *args)
+
+    JobStore._claim = unguarded  # type: ignore[method-assign]
+
+
+@bug
+def retry_without_budget() -> None:
+    """Failures are retried for ever."""
+    judge = committer.judge
+
+    def generous(job: Any, ending: Any, delay_ms: int) -> Verdict:
+        return judge(dataclasses.replace(job, max_attempts=1_000), ending, delay_ms)
+
+    committer.judge = generous
+
+
+@bug
+def failed_at_the_first_error() -> None:
+    """The budget is not used."""
+
+    def change(_job: Any, verdict: Verdict) -> Verdict:
+        if verdict.outcome is not Outcome.ERROR:
+            return verdict
+        return dataclasses.replace(verdict, status=JobStatus.FAILED, next_attempt_at=None)
+
+    change_verdicts(change)
+
+
+@bug
+def keys_ignored() -> None:
+    """Idempotency keys are not kept."""
+    accept = JobStore.accept
+
+    def forgetful(self: JobStore, documents: Sequence[Any]) -> list[Any]:
+        for document in documents:
+            document.pop("idempotency_key", None)
+        return accept(self, documents)
+
+    JobStore.accept = forgetful  # type: ignore[method-assign]
+
+
+@bug
+def giving_back_charges() -> None:
+    """A job that is given back pays for it."""
+    change_verdicts(lambda _job, verdict: dataclasses.replace(verdict, charged=True))
+
+
+@bug
+def giving_back_loses() -> None:
+    """A job that is given back is never due again."""
+
+    def change(_job: Any, verdict: Verdict) -> Verdict:
+        if verdict.outcome not in (Outcome.RELEASED, Outcome.UNSTARTED):
+            return verdict
+        return dataclasses.replace(verdict, next_attempt_at=None)
+
+    change_verdicts(change)
+
+
+@bug
+def rescue_of_the_living() -> None:
+    """Every worker is taken for dead."""
+    WorkerStore.dead_among = lambda _self, ids, *_: set(ids)  # type: ignore[method-assign]
+
+
+@bug
+def result_written_twice() -> None:
+    """A completed job's result is written once more, from memory that says something else."""
+    finish = JobStore.finish
+
+    def again(self: JobStore, batch: Sequence[Any]) -> set[str]:
+        fenced = finish(self, batch)
+        ids = [job.id for job, verdict in batch if verdict.status is JobStatus.COMPLETED]
+        query, other = {"_id": {"$in": ids}}, {"$set": {"result": {"token": "other"}}}
+        threading.Timer(0.7, self._jobs.update_many, (query, other)).start()
+        return fenced
+
+    JobStore.finish = again  # type: ignore[method-assign]
+
+
+@bug
+def counted_twice() -> None:
+    """Totals are added twice."""
+    add = Counters.add
+
+    def twice(self: Counters, deltas: Any) -> None:
+        add(self, deltas)
+        add(self, deltas)
+
+    Counters.add = twice  # type: ignore[method-assign]
+
+
+@bug
+def not_counted() -> None:
+    """Totals are not added."""
+    Counters.add = lambda _self, _deltas: None  # type: ignore[method-assign]
+
+
+@bug
+def stale_reads() -> None:
+    """Every other GET is answered from a copy that is never renewed."""
+    get_many, copies, turns = JobStore.get_many, {}, iter(range(1 << 62))
+
+    def stale(self: JobStore, job_ids: Sequence[str]) -> list[Any]:
+        found = get_many(self, job_ids)
+        for job_id, document in zip(job_ids, found, strict=True):
+            copies.setdefault(job_id, document)
+        return [copies[i] for i in job_ids] if next(turns) % 2 else found
+
+    JobStore.get_many = stale  # type: ignore[method-assign]
+
+
+@bug
+def history_forgotten() -> None:
+    """Only the last attempt is kept."""
+    init = JobStore.__init__
+
+    def short(self: JobStore, *args: Any, **options: Any) -> None:
+        init(self, *args, **(options | {"history_limit": 1}))
+
+    JobStore.__init__ = short  # type: ignore[method-assign]
+
+
+if name := os.environ.get("PLANTED_BUG"):
+    BUGS[name]()

@@ -1,0 +1,117 @@
+"""Short runs, each with the fault that some bug needs to show itself."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+from service.messages import redis_id
+from tests.faults.processes import send
+from tests.faults.trial import Trial
+from tests.faults.waiting import eventually
+
+Scenario = Callable[[Trial], None]
+
+
+def nothing_happens(trial: Trial) -> None:
+    """Fast, slow and failing events, and no fault at all."""
+    events = [trial.client.post("journal.sync", {"fail_times": n % 2}) for n in range(6)]
+    events += [trial.client.post("journal.async", {"duration_ms": 1_200}) for _ in range(3)]
+    for event in events:
+        trial.wait_for(event, "completed")
+
+
+def a_worker_is_killed(trial: Trial) -> None:
+    event = trial.client.post("journal.async", {"duration_ms": 900})
+    pid = trial.stack.wait_held(event or "")
+    with trial.recorder.fault("kill", "worker", pid):
+        send(pid, signal.SIGKILL)
+    trial.wait_for(event, "completed")
+
+
+def a_worker_is_killed_right_after_its_work(trial: Trial) -> None:
+    event = trial.client.post("journal.sync", {})
+    eventually(lambda: event in trial.journal, "the handler has ended")
+    for pid in [worker["pid"] for worker in trial.stack.alive()]:
+        with trial.recorder.fault("kill", "worker", pid):
+            send(pid, signal.SIGKILL)
+    trial.wait_for(event, "completed", within=6)
+
+
+def a_worker_is_frozen_beyond_its_lease(trial: Trial) -> None:
+    event = trial.client.post("journal.async", {"duration_ms": 800})
+    pid = trial.stack.wait_held(event or "")
+    with trial.recorder.fault("freeze", "worker", pid):
+        send(pid, signal.SIGSTOP)
+        trial.wait_for(event, "completed", within=12)
+        ends = len(trial.journal)
+        send(pid, signal.SIGCONT)
+    eventually(lambda: len(trial.journal) > ends, "the thawed handler ends")
+    trial.wait_for(trial.client.post("journal.sync", {}), "completed")
+    trial.client.get(event or "")
+
+
+def a_worker_is_stopped(trial: Trial) -> None:
+    events = [trial.client.post("journal.async", {"duration_ms": 2_000}) for _ in range(4)]
+    pid = trial.stack.wait_held(events[0] or "")
+    worker = trial.stack.worker_with(pid)
+    with trial.recorder.fault("term", "worker", *worker.family()):
+        worker.terminate()
+        eventually(lambda: worker.starts > 1 and worker.running, "it is back", within=15)
+    for event in events:
+        trial.wait_for(event, "completed")
+
+
+def the_web_is_killed(trial: Trial) -> None:
+    for _ in range(5):
+        trial.client.post("journal.sync", {})
+    with trial.recorder.fault("kill", "web", *trial.web.family()):
+        trial.stack.supervisor.kill(trial.web)
+    eventually(trial.stack.api_of(trial.web).is_ready, "the web is back", within=15)
+
+
+def messages_come_tenfold(trial: Trial) -> None:
+    events = [trial.client.post("journal.async", {"duration_ms": 700}) for _ in range(4)]
+    client = trial.stack.redis_client
+    stored = "dramatiq:default.msgs"
+    message = eventually(lambda: client.hvals(stored), "a message is there")[0]
+    with trial.recorder.fault("duplicate", "redis"):
+        for _ in range(10):
+            for event in filter(None, events):
+                key = redis_id(event)
+                client.hset(stored, key, message.replace(_id_in(message), event.encode()))
+                client.rpush("dramatiq:default", key)
+    for event in events:
+        trial.wait_for(event, "completed")
+
+
+def _id_in(message: bytes) -> bytes:
+    """The event id that a message carries."""
+    return message.partition(b'"args":["')[2].partition(b'"')[0]
+
+
+def posts_are_repeated(trial: Trial) -> None:
+    payload: dict[str, object] = {}
+    event = trial.client.post("journal.sync", payload, key="same")
+    for _ in range(3):
+        trial.client.post_again(int(str(payload["n"])), "journal.sync", payload, key="same")
+    trial.wait_for(event, "completed")
+
+
+def events_fail(trial: Trial) -> None:
+    within = trial.client.post("journal.sync", {"fail_times": 1}, max_attempts=3)
+    beyond = trial.client.post("journal.sync", {"fail_times": 4}, max_attempts=2)
+    trial.wait_for(within, "completed")
+    trial.wait_for(beyond, "failed", within=5)
+
+
+def a_final_event_is_cancelled_and_retried(trial: Trial) -> None:
+    done = trial.client.post("journal.sync", {})
+    trial.wait_for(done, "completed")
+    trial.client.cancel(done or "")
+    trial.client.retry(done or "")
+    trial.client.get(done or "")
+    failed = trial.client.post("journal.sync", {"reject": True})
+    trial.wait_for(failed, "failed")
+    trial.client.retry(failed or "")
+    trial.wait_for(failed, "failed")
