@@ -23,7 +23,6 @@ from service.errors import StoreUnavailable
 from service.job import (
     FINAL,
     Ending,
-    Job,
     JobStatus,
     Outcome,
     Verdict,
@@ -109,11 +108,10 @@ class Committer(threading.Thread):
 
     def _commit(self, batch: list[Settled]) -> None:
         crash_point("worker.before_commit")
-        fenced = self._write([(s.held.job, s.verdict) for s in batch])
+        written = self._write(batch)
         crash_point("worker.after_commit")
         self._registry.remove(s.held for s in batch)
-        written = [s for s in batch if s.held.job.id not in fenced]
-        self._count(written, len(fenced))
+        self._count(written, len(batch) - len(written))
         self._tell_redis(batch, written)
         crash_point("worker.after_ack")
         try:
@@ -121,25 +119,34 @@ class Committer(threading.Thread):
         except Exception:
             _log.exception("what follows from an outcome is left to the sweep")
 
-    def _write(self, batch: Sequence[tuple[Job, Verdict]]) -> set[str]:
+    def _write(self, batch: Sequence[Settled]) -> list[Settled]:
+        """What stands in MongoDB afterwards: all but what was fenced off."""
         try:
             return self._write_when_possible(batch)
         except Exception:  # one outcome that can't be stored must not hold up its neighbours
             if len(batch) > 1:
-                return {job_id for one in batch for job_id in self._write([one])}
+                return [settled for one in batch for settled in self._write([one])]
             _log.exception("an outcome can't be stored")
-            (job, verdict) = batch[0]
-            return self._write_when_possible([(job, unstorable(verdict))])
+            return self._write_instead(batch[0])
 
-    def _write_when_possible(self, batch: Sequence[tuple[Job, Verdict]]) -> set[str]:
+    def _write_instead(self, settled: Settled) -> list[Settled]:
+        try:
+            instead = Settled(settled.held, unstorable(settled.verdict))
+            return self._write_when_possible([instead])
+        except Exception:
+            _log.exception("a job can't be ended: its document takes nothing more")
+            return []
+
+    def _write_when_possible(self, batch: Sequence[Settled]) -> list[Settled]:
         pause = _RETRY_SECONDS[0]
         while True:
             try:
-                return self._store.finish(batch)
+                fenced = self._store.finish([(s.held.job, s.verdict) for s in batch])
+                return [s for s in batch if s.held.job.id not in fenced]
             except StoreUnavailable as error:
                 if self._stopped:
                     _log.error("%d outcomes could not be written: %s", len(batch), error)
-                    return {job.id for job, _ in batch}
+                    return []
                 _log.warning("outcomes wait for MongoDB: %s", error)
                 time.sleep(self._rng.uniform(pause / 2, pause))
                 pause = min(2 * pause, _RETRY_SECONDS[1])

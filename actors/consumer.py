@@ -30,7 +30,7 @@ from service.catalog import Catalog
 from service.clock import ServerClock
 from service.crash import crash_point
 from service.errors import StoreUnavailable
-from service.job import Hint, Job
+from service.job import Ending, Hint, Job, Outcome, judge
 from service.messages import hint_message
 from service.metrics import WORKER_COUNTS
 from service.store import Counters, Deltas, JobStore
@@ -222,9 +222,14 @@ class JobConsumer(Consumer):
             else:
                 room[event_type.name] -= 1
                 wanted[message.args[0]] = (key, message)
-        if wanted:
-            done += self._claim(wanted)
-        self._tidy(done, excess, any_taken=bool(wanted))
+        try:
+            if wanted:
+                done += self._claim(wanted)
+        except StoreUnavailable:
+            excess += [key for key, _ in wanted.values()]
+            raise
+        finally:
+            self._tidy(done, excess, any_taken=bool(wanted))
 
     def _claim(self, wanted: dict[str, tuple[bytes, MessageProxy]]) -> list[bytes]:
         """Claims the jobs; the keys of messages whose job somebody else has (duplicates)."""
@@ -238,11 +243,12 @@ class JobConsumer(Consumer):
         return [key for job_id, (key, _) in wanted.items() if job_id not in won]
 
     def _hold(self, jobs: Sequence[Job], messages: dict[str, tuple[bytes, MessageProxy]]) -> None:
-        held = []
+        held, unknown = [], []
         for job in jobs:
             event_type = self._supply.catalog.get(job.type)
             if event_type is None:
-                continue  # `_decoded` and the queries ask for known types only
+                unknown.append(job)  # the message that it came by lied about its type
+                continue
             key, message = messages.get(job.id) or (None, MessageProxy(hint_message(job.hint)))
             message.options["priority"] = job.priority
             message.options["time_limit"] = job.time_limit_ms
@@ -252,6 +258,9 @@ class JobConsumer(Consumer):
             held.append(Held(job, event_type, message, key))
         self._supply.registry.add(held)
         self._ready.extend(h.message for h in held)
+        if unknown:
+            unstarted = Ending(Outcome.UNSTARTED, self._supply.clock.now())
+            self._supply.store.finish([(job, judge(job, unstarted, 0)) for job in unknown])
 
     def _decoded(self, key: bytes, data: bytes | None) -> MessageProxy | None:
         """The message, if it is one that an actor here can take; anything else is put aside."""

@@ -29,6 +29,7 @@ from service.clock import ServerClock
 from service.errors import StoreUnavailable
 from service.identity import pid_started, this_worker
 from service.job import FINAL, JobStatus
+from service.later import Later
 from service.mongo import connect, read_clock
 from service.settings import Settings, without_password
 from service.store import Counters, JobStore, LeaderLease, WorkerStore, ensure_indexes
@@ -91,9 +92,11 @@ class WorkerProcess:
                 settings, timeout_seconds=_BLOCK_TIMEOUT_SECONDS, reconnects=0
             ),
         )
+        self._notes: Later[tuple[Held, Any]] = Later(self._write_progress)
         self._well_since = float("inf")
         """Since when heartbeats are written without a gap (monotonic)."""
         self._stop_asked = threading.Event()
+        self._parent = os.getppid()
 
     # start
 
@@ -141,7 +144,10 @@ class WorkerProcess:
             self._leader.renew()
 
     def look(self) -> None:
-        """Notices what changed around this process: Redis, cancellations, stuck threads."""
+        """Notices what changed around this process: Redis, cancellations, stuck threads, and that
+        Dramatiq's outermost process is gone, which nobody would restart while this one lives."""
+        if os.getppid() != self._parent:
+            self._give_up("its parent process is gone")
         self._look_at_redis()
         self._look_for_the_stuck()
         workers = self._workers.all()
@@ -285,8 +291,14 @@ class WorkerProcess:
                 )
 
     def _progress(self, held: Held, value: Any) -> None:
-        with contextlib.suppress(StoreUnavailable):
-            self.store.progress(held.job, value)
+        """Returns at once: the handler may be on the event loop."""
+        self._notes.add((held, value), 0.0)
+
+    def _write_progress(self, notes: Sequence[tuple[Held, Any]]) -> None:
+        latest = {held.job.id: (held, value) for held, value in notes}
+        for held, value in latest.values():
+            with contextlib.suppress(StoreUnavailable):
+                self.store.progress(held.job, value)
 
     # stop
 

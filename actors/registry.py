@@ -54,6 +54,9 @@ class Held:
     task: Any = None
     """The asyncio task of an asynchronous handler."""
 
+    def __post_init__(self) -> None:
+        self.cancelled = self.cancelled or self.job.cancel_requested
+
 
 class Registry:
     """Every `Held` of this process, by job id. Thread-safe."""

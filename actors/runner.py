@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import threading
 import time
 from collections import deque
@@ -34,6 +35,9 @@ _EXPIRY_TICK_SECONDS = 0.1
 _NOTICED_LAG_SECONDS = 0.5
 _BLOCKED_SECONDS = 2.0
 MAX_RESULT_BYTES = 1_048_576
+MAX_PROGRESS_BYTES = 65_536
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+"""The escape of a NUL in JSON; after an odd backslash it is only text that looks like it."""
 
 
 class Run:
@@ -67,7 +71,13 @@ class Run:
         return max(0, int((self._held.deadline - time.monotonic()) * 1000))
 
     def progress(self, value: Any) -> None:
-        self._on_progress(self._held, value)
+        try:
+            encoded = orjson.dumps(value)
+        except TypeError as error:
+            raise ValueError(f"this progress is not JSON: {error}") from error
+        if len(encoded) > MAX_PROGRESS_BYTES:
+            raise ValueError(f"this progress has more than {MAX_PROGRESS_BYTES} bytes")
+        self._on_progress(self._held, orjson.loads(encoded))
 
 
 class Runner:
@@ -216,6 +226,8 @@ class LoopThread(threading.Thread):
         self._woken = False
         while self._submitted:
             held = self._submitted.popleft()
+            if held.settled:
+                continue  # given back before it began
             held.task = task = self.loop.create_task(self._run_one(held))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -256,35 +268,55 @@ def _completed(result: Any, at: datetime, started_at: datetime) -> Ending:
         return Ending(
             Outcome.REJECTED, at, message=f"the result is not JSON: {error}", started_at=started_at
         )
-    if len(encoded) > MAX_RESULT_BYTES or b"\\u0000" in encoded:
+    if len(encoded) > MAX_RESULT_BYTES or _NUL.search(encoded):
         message = f"the result has NUL characters or more than {MAX_RESULT_BYTES} bytes"
         return Ending(Outcome.REJECTED, at, message=message, started_at=started_at)
     return Ending(Outcome.COMPLETED, at, orjson.loads(encoded), started_at=started_at)
 
 
 def _failed(error: BaseException, at: datetime, started_at: datetime) -> Ending:
-    message = _storable(f"{type(error).__name__}: {error}")
+    message = _storable(f"{type(error).__name__}: {_text(error)}")
     match error:
         case Cancelled():
             return Ending(Outcome.CANCELLED, at, started_at=started_at)
         case Reject():
             return Ending(
-                Outcome.REJECTED, at, message=_storable(str(error)), started_at=started_at
+                Outcome.REJECTED, at, message=_storable(_text(error)), started_at=started_at
             )
         case RetryLater():
             return Ending(
                 Outcome.ERROR,
                 at,
-                message=_storable(str(error)),
+                message=_storable(_text(error)),
                 delay_ms=error.delay_ms,
                 started_at=started_at,
             )
         case dramatiq.Retry() if error.delay is not None:
             return Ending(
-                Outcome.ERROR, at, message=message, delay_ms=error.delay, started_at=started_at
+                Outcome.ERROR,
+                at,
+                message=message,
+                delay_ms=_milliseconds(error.delay),
+                started_at=started_at,
             )
     _log.info("attempt failed", exc_info=error)
     return Ending(Outcome.ERROR, at, message=message, started_at=started_at)
+
+
+def _text(error: BaseException) -> str:
+    """What the error says, even where it can't."""
+    try:
+        return str(error)
+    except Exception as another:
+        return f"(its text can't be had: {type(another).__name__})"
+
+
+def _milliseconds(delay: Any) -> int | None:
+    """The wait that a handler asked for, if it is a number."""
+    try:
+        return int(delay)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _storable(text: str) -> str:

@@ -55,7 +55,8 @@ class Context(Protocol):
         """Milliseconds until the time limit."""
 
     def progress(self, value: Any) -> None:
-        """Puts a JSON value into the job's `progress`, for people who look at it while it runs."""
+        """Puts a JSON value into the job's `progress`, for people who look at it while it runs.
+        Raises `ValueError` for what is no JSON or has more than 64 KiB."""
 
 
 Handler = Callable[[Any, Context], Any | Awaitable[Any]]

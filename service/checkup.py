@@ -27,6 +27,7 @@ OVERDUE = timedelta(seconds=5)
 DEAD_LETTER_OVERDUE = timedelta(seconds=30)
 _MOST = 20_000
 _SCAN = 1_000
+_COUNTING_SECONDS = 0.5
 _OPEN = frozenset({"pending", "processing"})
 
 Found = Mapping[str, str]
@@ -217,10 +218,20 @@ class Checkup:
     # counts
 
     def miscounted(self) -> Found:
-        """Counters only grow and documents expire, so only more documents than counts tell."""
-        types = {n: d for n, d in self._stores.counters.read().items() if not n.startswith("_")}
+        """Counters only grow and documents expire, so only more documents than counts tell.
+
+        Documents are counted first and counters read after: the latter are a moment behind.
+        """
         there = self._stores.audit.counts()
         there["received"] = sum(there.values())
+        found = self._uncounted(there)
+        if found:
+            time.sleep(_COUNTING_SECONDS)
+            found = self._uncounted(there)
+        return found
+
+    def _uncounted(self, there: Mapping[str, int]) -> dict[str, str]:
+        types = {n: d for n, d in self._stores.counters.read().items() if not n.startswith("_")}
         found = {}
         for name in ("received", "completed", "failed", "cancelled"):
             counted = sum(_total(document.get(name, 0)) for document in types.values())

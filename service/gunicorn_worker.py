@@ -17,8 +17,8 @@ from gunicorn.workers import gasgi
 
 from service.api import problems
 from service.api.edge import RequestIds
+from service.settings import Settings
 
-_FIRST_HEADERS_SECONDS = 10.0
 _LAST_HEADERS_SECONDS = 1.0
 _LAST_CONNECTIONS_SECONDS = 0.05
 _NOTICE_SECONDS = 0.3
@@ -34,7 +34,7 @@ class PulseProtocol(ASGIProtocol):  # type: ignore[misc]
         super().connection_made(transport)
         self.worker.connections.add(self)
         loop = self.worker.loop
-        self._late = loop.call_later(_FIRST_HEADERS_SECONDS, self._headers_are_late)
+        self._late = loop.call_later(self.worker.headers_seconds, self._headers_are_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
@@ -94,6 +94,7 @@ class PulseWorker(gasgi.ASGIWorker):  # type: ignore[misc]
     def init_process(self) -> None:
         self.init_signals()  # until now they are handled as in the master: queued for its loop
         self.connections: set[PulseProtocol] = set()
+        self.headers_seconds = Settings.from_env().body_timeout_seconds
         gasgi.ASGIProtocol = PulseProtocol  # this process runs nothing else
         super().init_process()
 

@@ -84,7 +84,7 @@ class Settings:
         10_000_000, "pending jobs at which POST answers 503; 0: no limit", low=0
     )
     body_timeout_seconds: float = _setting(
-        10.0, "longest wait for a request's body", low=0.1, high=300
+        10.0, "longest wait for a request's headers, and then for its body", low=0.1, high=300
     )
     max_waiters: int = _setting(
         1_000, "most requests that wait by `Prefer: wait`, per web process", low=0, high=100_000

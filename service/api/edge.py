@@ -38,7 +38,7 @@ Receive = Callable[[], Coroutine[Any, Any, dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Coroutine[Any, Any, None]]
 
 
-class Refused(Exception):  # noqa: N818
+class Refused(Exception):
     """The request ends here, with this status."""
 
     def __init__(self, status: int, detail: str) -> None:

@@ -149,6 +149,7 @@ _METRICS = _object(
         "scheduled": _or_null(_COUNT),
         "oldest_pending_seconds": {"type": ["number", "null"], "minimum": 0},
         "workers_alive": _or_null(_COUNT),
+        "sweep_age_seconds": {"type": ["number", "null"], "minimum": 0},
         "up": {"type": "object", "additionalProperties": {"type": "boolean"}},
     }
 )

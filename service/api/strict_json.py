@@ -3,8 +3,8 @@
 The standard library's parser is told to refuse duplicate keys and what is no JSON number. Faster
 ones take duplicate keys, or turn large integers into floats.
 
-Two steps, for two kinds of errors: `parse` raises `MalformedBody` for what isn't JSON as we read it,
-`check_storable` raises `InvalidEvent` for JSON that can't be stored and returned exactly (integers
+Two steps, for two kinds of errors: `parse` raises `MalformedBody` for what isn't JSON as we read
+it, `check_storable` raises `InvalidEvent` for JSON that can't be stored and returned exactly (integers
 beyond 64 bit, NUL, lone surrogates).
 """
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from datetime import datetime
 
 from tests.faults.history import Call, Fault, History
 from tests.faults.journal import Effect
 
 _EVERYWHERE = ("mongod", "network to mongod")
 """Faults of these touch every worker: a living one may lose its lease."""
+_AFTERMATH_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +39,18 @@ class Facts:
             self.effects[effect.event].append(effect)
         self.suicides = {effect.pid for effect in history.effects if self._is_deadly(effect.event)}
 
-    def hurts(self, fault: Fault, pid: int) -> bool:
-        """Whether it may have cost the process its jobs."""
-        return pid in fault.pids or fault.target in _EVERYWHERE
+    def hurts(self, fault: Fault, pid: int, began: float | None, until: float | None) -> bool:
+        """Whether it may have cost the process the job it had between those (monotonic) times;
+        None: not known."""
+        if pid not in fault.pids and fault.target not in _EVERYWHERE:
+            return False
+        too_late = until is not None and fault.began > until
+        too_early = began is not None and fault.ended + _AFTERMATH_SECONDS < began
+        return not (too_late or too_early)
+
+    def monotonic(self, moment: datetime | None) -> float | None:
+        """MongoDB's time as the journal's."""
+        return None if moment is None else moment.timestamp() - self.history.wall_offset
 
     def _is_deadly(self, event: str) -> bool:
         mark = self.documents.get(event, {}).get("payload", {}).get("n")

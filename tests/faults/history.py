@@ -75,6 +75,8 @@ class History:
     plans: dict[int, Plan] = field(default_factory=dict)
     counters: dict[str, Document] | None = None
     history_limit: int = 100
+    wall_offset: float = 0.0
+    """What turns monotonic seconds into seconds since 1970."""
 
     @property
     def accepted(self) -> dict[str, Call]:
@@ -98,7 +100,7 @@ class Recorder:
     """Collects calls, plans and faults from many threads."""
 
     def __init__(self) -> None:
-        self.history = History()
+        self.history = History(wall_offset=time.time() - time.monotonic())
         self._marks = 0
         self._lock = threading.Lock()
 

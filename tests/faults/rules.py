@@ -74,7 +74,7 @@ def _ran_beside_itself(facts: Facts, event: str) -> Iterator[Violation]:
 
 
 def _was_hurt(facts: Facts, run: Effect, until: float) -> bool:
-    return any(f.began <= until and facts.hurts(f, run.pid) for f in facts.history.faults)
+    return any(facts.hurts(f, run.pid, run.at, until) for f in facts.history.faults)
 
 
 def phantom(facts: Facts) -> Iterator[Violation]:
@@ -159,7 +159,7 @@ def unexplained(facts: Facts) -> Iterator[Violation]:
     """An outcome for which nothing that was done to the system, or asked of it, is the reason."""
     for event, document in facts.documents.items():
         for entry in document["history"]:
-            if entry["outcome"] == "crash" and not _may_have_died(facts, entry["worker"]):
+            if entry["outcome"] == "crash" and not _may_have_died(facts, entry):
                 yield Violation("unexplained", event, f"crash in unhurt {entry['worker']}")
         plan = facts.history.plans.get(document["payload"].get("n"))
         reason = (document.get("error") or {}).get("reason")
@@ -169,9 +169,13 @@ def unexplained(facts: Facts) -> Iterator[Violation]:
             yield Violation("unexplained", event, "is cancelled, and nobody asked for it")
 
 
-def _may_have_died(facts: Facts, worker: str) -> bool:
-    pid = int(worker.split("-")[-2])
-    return pid in facts.suicides or any(facts.hurts(f, pid) for f in facts.history.faults)
+def _may_have_died(facts: Facts, entry: Document) -> bool:
+    pid = int(entry["worker"].split("-")[-2])
+    began = facts.monotonic(entry.get("started_at"))
+    until = facts.monotonic(entry.get("finished_at"))
+    return pid in facts.suicides or any(
+        facts.hurts(fault, pid, began, until) for fault in facts.history.faults
+    )
 
 
 def miscounted(facts: Facts) -> Iterator[Violation]:
@@ -180,7 +184,7 @@ def miscounted(facts: Facts) -> Iterator[Violation]:
     if counters is None:
         return
     exact = not any(fault.kind in ("kill", "freeze") for fault in facts.history.faults)
-    exact = exact and not any(facts.hurts(fault, 0) for fault in facts.history.faults)
+    exact = exact and not any(facts.hurts(f, 0, None, None) for f in facts.history.faults)
     for name, actual in _totals(facts).items():
         counted = sum(_number(d, name) for d in counters.values())
         if counted > actual or (exact and counted < actual):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from tests.faults.checker import Needed, Report, check
 from tests.faults.history import Recorder
@@ -43,10 +43,8 @@ class Trial:
     def drain(self, within: float) -> None:
         """Heals everything, and gives what is open the time to end."""
         self.stack.undo_faults()
-        try:
+        with suppress(AssertionError):  # the checker says which are stuck
             eventually(lambda: self._open_jobs() == 0, within=within, every=0.2)
-        except AssertionError:
-            pass  # the checker says which are stuck
 
     def judge(self, needed: Needed | None = None) -> Report:
         """Takes down what MongoDB and the journal have, and applies the rules."""

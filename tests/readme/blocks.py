@@ -2,6 +2,8 @@
 
 `<!-- run -->`: it is run. `<!-- shows -->`: what the block before it prints. `<!-- file: PATH -->`:
 a file's content. `<!-- mongo -->`: queries for the Mongo shell. No comment: it is only to be read.
+
+    python -m tests.readme.blocks      brings the README's table of settings up to date
 """
 
 from __future__ import annotations
@@ -9,6 +11,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from service import settings
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -54,3 +58,13 @@ def files(text: str, folder: Path) -> list[Path]:
             path.write_text(block.text)
             made.append(path)
     return made
+
+
+def main() -> None:
+    """Puts the table of settings as it is now into the README."""
+    text = README.read_text()
+    README.write_text(text.replace(section(text, "settings"), f"{settings.table()}\n"))
+
+
+if __name__ == "__main__":
+    main()

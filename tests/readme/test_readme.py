@@ -149,7 +149,7 @@ def test_the_first_example_has_ten_lines_of_its_own() -> None:
 
 def test_the_table_of_settings_is_current() -> None:
     assert section(TEXT, "settings").strip() == settings.table(), (
-        "run: python -m service.settings --table"
+        "run: python -m tests.readme.blocks"
     )
 
 

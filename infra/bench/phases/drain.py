@@ -3,7 +3,8 @@
 completed/s: from the first claim to the last completion, by the documents' own times; the start of
 the process is not in it. Of the largest backlog only as much is drained as its time allows. The
 same speed for every size means that the length of a backlog costs nothing. The first 2,000 (500) of
-each compare just that: all of them hold the moment in which a worker finds its pace.
+each compare just that, for they all hold the moment in which a worker finds its pace.
+
 Redis, MB: what its memory has grown by when the backlog is there.
 """
 

@@ -113,6 +113,8 @@ def _measure_pair(pair: Pair, bench: Bench) -> list[Figure]:
         side.stack.wait_workers()
     _alternate(pair, Side.claim_and_finish, 1)  # warm up
     drains = _alternate(pair, Side.claim_and_finish, turns)
+    for side in pair:
+        side.stack.mongo.admin.command("fsync")
     return [
         *_compared("post", f"{stored} stored: POST", posts, "us"),
         *_compared("claim", "  claim and finish", drains, "us"),
@@ -141,19 +143,20 @@ def _reads(pair: Pair, turns: int) -> list[Figure]:
     for turn in range(turns + 1):
         next_turn = time.monotonic() + _METRICS_AGE_SECONDS
         for name, (_, read, count) in kinds.items():
-            for kept, new in zip(times[name], _alternate(pair, read, count), strict=True):
+            for kept, new in zip(times[name], _alternate(pair, read, count, turn), strict=True):
                 kept.extend(new if turn else [])  # the first turn warms up
         time.sleep(max(0.0, next_turn - time.monotonic()))
     return [f for name in kinds for f in _compared(name, kinds[name][0], times[name], "ms")]
 
 
 def _alternate(
-    pair: Pair, measured: Callable[[Side], float], times: int
+    pair: Pair, measured: Callable[[Side], float], times: int, begin: int = 0
 ) -> tuple[list[float], list[float]]:
-    """So many values of each side, taken in turns: AB, BA, AB, ..."""
+    """So many values of each side, taken in turns: AB, BA, AB, ... (with an odd `begin`: BA first,
+    for who comes first after a pause pays for the waking up)."""
     few: list[float] = []
     many: list[float] = []
-    for turn in range(times):
+    for turn in range(begin, begin + times):
         both = [(few, pair[0]), (many, pair[1])]
         for values, side in both if turn % 2 == 0 else reversed(both):
             values.append(measured(side))
