@@ -12,8 +12,8 @@ import logging
 import random
 import threading
 import time
-from collections import deque
-from collections.abc import Sequence
+from collections import defaultdict, deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -66,6 +66,8 @@ class Supply:
     position: tuple[int, int] = (0, 1)
     """This worker's place among the workers alive: (index, count). They look at different parts of
     the backlog, so that they don't ask for the same jobs."""
+    ready: dict[str, deque[MessageProxy]] = field(default_factory=lambda: defaultdict(deque))
+    """By queue: messages that were fetched and claimed, for the threads to take."""
     doubtful_until: float = 0.0
     """Monotonic time until which a claim that got no answer may still take effect."""
 
@@ -97,7 +99,7 @@ class JobConsumer(Consumer):
 
     def __init__(self, broker: PulseBroker, queue: str, supply: Supply) -> None:
         self._broker, self._queue, self._supply = broker, queue, supply
-        self._ready: deque[MessageProxy] = deque()
+        self._ready = supply.ready[queue]
         self._types = [t for t in supply.catalog if t.queue == queue]
         self._kinds = {t.is_async for t in self._types}
         self._frontier = Frontier()
@@ -136,12 +138,19 @@ class JobConsumer(Consumer):
         """Jobs are given back through MongoDB; other messages return to their list."""
         others = [m for m in messages if self._supply.catalog.get(m.actor_name) is None]
         keys = [m.options["redis_message_id"] for m in others]
-        if keys:
-            self._give_back(keys)
+        try:
+            if keys:
+                self._give_back(keys)
+        except redis.RedisError as error:  # raised, it would end Dramatiq's consumer thread
+            _log.warning("%d messages stay unacked: %s", len(keys), error)
 
     def close(self) -> None:
+        """Claimed jobs stay ready: where Dramatiq starts a consumer anew after an error, that one
+        goes on with them, and a process that stops gives them back."""
+        jobs = [m for m in self._ready if self._supply.catalog.get(m.actor_name) is not None]
         self.requeue(self._ready)
         self._ready.clear()
+        self._ready.extend(jobs)
 
     # refill
 
@@ -238,11 +247,13 @@ class JobConsumer(Consumer):
             supply.registry.wait_until_not_alone(supply.draining)
             jobs = supply.store.claim(list(wanted), supply.worker_id, supply.clock.now())
             crash_point("worker.after_claim")
-            self._hold(jobs, {job_id: (k, m) for job_id, (k, m) in wanted.items()})
-        won = {job.id for job in jobs}
-        return [key for job_id, (key, _) in wanted.items() if job_id not in won]
+            held = self._hold(jobs, wanted)
+        return [key for job_id, (key, _) in wanted.items() if job_id not in held]
 
-    def _hold(self, jobs: Sequence[Job], messages: dict[str, tuple[bytes, MessageProxy]]) -> None:
+    def _hold(
+        self, jobs: Sequence[Job], messages: Mapping[str, tuple[bytes, MessageProxy]]
+    ) -> set[str]:
+        """Queues claimed jobs for the threads; their ids."""
         held, unknown = [], []
         for job in jobs:
             event_type = self._supply.catalog.get(job.type)
@@ -261,6 +272,7 @@ class JobConsumer(Consumer):
         if unknown:
             unstarted = Ending(Outcome.UNSTARTED, self._supply.clock.now())
             self._supply.store.finish([(job, judge(job, unstarted, 0)) for job in unknown])
+        return {h.job.id for h in held}
 
     def _decoded(self, key: bytes, data: bytes | None) -> MessageProxy | None:
         """The message, if it is one that an actor here can take; anything else is put aside."""

@@ -25,21 +25,24 @@ from datetime import UTC, datetime
 from functools import cache
 from http import HTTPStatus
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx
 import orjson
 from marshmallow import Schema, ValidationError, fields, validates
 
 from service.backoff import Backoff
 from service.catalog import Context, event_type
 from service.errors import Cancelled, PulseQueueError, Reject, RetryLater
-from service.outbound.answers import Answer, retry_after_seconds
 from service.outbound.hosts import TargetRefused
-from service.outbound.sender import Outbound
 from service.outbound.signing import secrets, signed
 from service.outbound.targets import MAX_URL_CHARACTERS
 from service.settings import Settings
+
+if TYPE_CHECKING:  # a large library, for processes that do deliver
+    import httpx
+
+    from service.outbound.answers import Answer
+    from service.outbound.sender import Outbound
 
 MAX_HEADERS, MAX_NAME_CHARACTERS, MAX_VALUE_CHARACTERS = 32, 128, 4_096
 MAX_HEADERS_CHARACTERS = 8_192
@@ -72,6 +75,8 @@ class Delivery:
     @classmethod
     def from_settings(cls, settings: Settings) -> Delivery:
         """Raises `SettingError`."""
+        from service.outbound.sender import Outbound
+
         return cls(
             Outbound.from_settings(settings),
             secrets(settings.webhook_secrets),
@@ -194,6 +199,8 @@ def _headers(
     own: Mapping[str, str], content: bytes, context: Context, keys: tuple[bytes, ...]
 ) -> httpx.Headers:
     """The client's headers, and over them those that are not its to set."""
+    import httpx
+
     headers = httpx.Headers(own)
     headers["content-type"] = "application/json"
     headers.update(signed(keys, context.id, int(time.time()), content))
@@ -213,6 +220,8 @@ def judged(answer: Answer, now: datetime) -> dict[str, Any]:
     message = f"the receiver answered {answer.status}" + (answer.text and f": {answer.text}")
     if answer.status == HTTPStatus.GONE:
         raise Reject(message)
+    from service.outbound.answers import retry_after_seconds
+
     wait = retry_after_seconds(answer.headers, now)
     if wait is not None:
         raise RetryLater(message, _spread_ms(wait))

@@ -1,7 +1,8 @@
 """MongoDB's clock, read from here.
 
 Every time stamp in the system is the server's: a host whose own clock is an hour off must
-neither rescue, dispatch nor expire anything wrongly. Between two readings the monotonic clock carries it on.
+neither rescue, dispatch nor expire anything wrongly. Between two readings the monotonic clock
+carries it on.
 """
 
 from __future__ import annotations

@@ -15,14 +15,11 @@ import orjson
 from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.workers import gasgi
 
-from service.api import problems
-from service.api.edge import RequestIds
 from service.settings import Settings
 
 _LAST_HEADERS_SECONDS = 1.0
 _LAST_CONNECTIONS_SECONDS = 0.05
 _NOTICE_SECONDS = 0.3
-_ids = RequestIds()
 
 
 class PulseProtocol(ASGIProtocol):  # type: ignore[misc]
@@ -71,7 +68,9 @@ class PulseProtocol(ASGIProtocol):  # type: ignore[misc]
     def _send_error_response(
         self, status: int, message: str, extra_headers: tuple[tuple[str, str], ...] = ()
     ) -> None:
-        request_id = _ids.new()
+        from service.api import problems  # not in the arbiter, which answers nobody
+
+        request_id = self.worker.request_ids.new()
         body = orjson.dumps(problems.members(problems.plain(status), message, request_id))
         headers = {
             "Content-Type": problems.MEDIA_TYPE,
@@ -92,10 +91,15 @@ class PulseWorker(gasgi.ASGIWorker):  # type: ignore[misc]
     """Whether every answer says that its connection ends."""
 
     def init_process(self) -> None:
+        from service.api.edge import RequestIds
+
+        self.request_ids = RequestIds()
         self.init_signals()  # until now they are handled as in the master: queued for its loop
         self.connections: set[PulseProtocol] = set()
         self.headers_seconds = Settings.from_env().body_timeout_seconds
         gasgi.ASGIProtocol = PulseProtocol  # this process runs nothing else
+        # It looks for the fast parser once a class, and for the result at its own class only.
+        ASGIProtocol._check_h1c_protocol_available()
         super().init_process()
 
     def init_signals(self) -> None:

@@ -255,7 +255,7 @@ def table() -> str:
 
 
 def main() -> None:
-    """Prints the effective settings, or with `--table` the README's table; a bad one: exit code 1."""
+    """Prints the effective settings, or with `--table` the README's table; exit code 1: a bad one."""
     if sys.argv[1:] == ["--table"]:
         print(table())
         return

@@ -4,8 +4,8 @@ The standard library's parser is told to refuse duplicate keys and what is no JS
 ones take duplicate keys, or turn large integers into floats.
 
 Two steps, for two kinds of errors: `parse` raises `MalformedBody` for what isn't JSON as we read
-it, `check_storable` raises `InvalidEvent` for JSON that can't be stored and returned exactly (integers
-beyond 64 bit, NUL, lone surrogates).
+it, `check_storable` raises `InvalidEvent` for JSON that can't be stored and returned exactly
+(integers beyond 64 bit, NUL, lone surrogates).
 """
 
 from __future__ import annotations

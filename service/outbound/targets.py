@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-
-import httpx
+from typing import TYPE_CHECKING
 
 from service.outbound.addresses import may_connect
 from service.outbound.hosts import DEFAULT_PORTS, AllowedHost, TargetRefused, canonical
+
+if TYPE_CHECKING:
+    import httpx
 
 MAX_URL_CHARACTERS = 2_048
 _URL = re.compile(
@@ -84,6 +86,8 @@ def _what_is_wrong(url: str) -> str:
 
 def _assembled(scheme: str, host: str, port: int, rest: str) -> httpx.URL:
     """The URL that is sent to; httpx must read it the same way."""
+    import httpx
+
     bracketed = f"[{host}]" if ":" in host else host
     try:
         url = httpx.URL(f"{scheme}://{bracketed}:{port}{rest}")

@@ -98,7 +98,7 @@ class Due:
 
 
 class JobStore:
-    """The collection `jobs`. Every method raises `StoreUnavailable` where MongoDB gives no answer."""
+    """The collection `jobs`. Where MongoDB gives no answer, a method raises `StoreUnavailable`."""
 
     def __init__(
         self,

@@ -22,7 +22,11 @@ _ATTEMPTS = 3
 def test_an_event_is_accepted_runs_and_is_found_completed(system: Stack) -> None:
     event = system.api.post("simulate", {"duration_ms": 50, "result": {"hello": "world"}})
     seen = system.api.wait_final(event)
-    assert (seen["status"], seen["result"], seen["attempts"]) == ("completed", {"hello": "world"}, 1)
+    assert (seen["status"], seen["result"], seen["attempts"]) == (
+        "completed",
+        {"hello": "world"},
+        1,
+    )
     [entry] = seen["history"]
     assert entry["outcome"] == "completed"
     assert seen["created_at"] <= entry["started_at"] <= entry["finished_at"]
@@ -115,7 +119,9 @@ def test_redis_may_be_away_while_events_are_posted(system: Stack) -> None:
         system.redis.start()
     assert answers == [202] * 200
     system.wait_idle(within=30)
-    assert system.database["jobs"].count_documents({"status": "failed", "error.reason": "crash"}) == 0
+    assert (
+        system.database["jobs"].count_documents({"status": "failed", "error.reason": "crash"}) == 0
+    )
 
 
 def test_a_handler_that_waits_holds_no_thread(system: Stack) -> None:

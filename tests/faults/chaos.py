@@ -83,7 +83,7 @@ class Chaos(threading.Thread):
         deeds: dict[str, Callable[[str], None]] = {
             "kill": self._kill,
             "freeze": self._freeze,
-            "stop": self._stop,
+            "stop": self._terminate,
             "network": lambda to: self._network(to.removeprefix("to ")),
             "flush": lambda _: self._flush(),
             "duplicate": lambda _: self._duplicate(),
@@ -140,7 +140,7 @@ class Chaos(threading.Thread):
             for pid in pids:
                 send(pid, signal.SIGCONT)
 
-    def _stop(self, target: str) -> None:
+    def _terminate(self, target: str) -> None:
         process = self._process(target)
         with self._recorder.fault("term", target, *process.family()):
             process.terminate()

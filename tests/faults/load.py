@@ -26,7 +26,9 @@ class Load:
         self._recent: deque[str] = deque(maxlen=_RECENT)
         self._pause = len(clients) / rate
         self._threads = [
-            threading.Thread(target=self._run, args=(client, random.Random(f"{seed}/{i}")))
+            threading.Thread(
+                target=self._run, args=(client, random.Random(f"{seed}/{i}")), daemon=True
+            )
             for i, client in enumerate(clients)
         ]
 

@@ -126,16 +126,20 @@ def _page(
         f"verdict       {report.verdict.upper()}",
         f"seed          {options.seed}   ({options.minutes:g} minutes of faults)",
         f"time          {seconds:.0f} s, of which draining {drained:.0f} s",
-        f"accepted      {len(history.accepted)} events ({posts[OK]} posts ok, "
-        f"{posts[UNKNOWN]} without a word, {posts['fail']} refused)",
+        (
+            f"accepted      {len(history.accepted)} events ({posts[OK]} posts ok, "
+            f"{posts[UNKNOWN]} without a word, {posts['fail']} refused)"
+        ),
         f"calls         {len(history.calls)}, GETs {sum(history.count('get').values())}",
         f"killed        {sum(kills.values())}: "
         + ", ".join(f"{name} {count}" for name, count in sorted(kills.items())),
         "other faults  " + ", ".join(f"{name} {count}" for name, count in sorted(others.items())),
         "ended         " + ", ".join(f"{name} {count}" for name, count in sorted(ends.items())),
         f"              {crashed} failed for crashes, {fenced:g} late outcomes were fenced off",
-        f"runs          {sum(e.what == 'start' for e in history.effects)} started, "
-        f"{sum(e.what == 'end' for e in history.effects)} ended well",
+        (
+            f"runs          {sum(e.what == 'start' for e in history.effects)} started, "
+            f"{sum(e.what == 'end' for e in history.effects)} ended well"
+        ),
         *[f"{kind:<14}{report.counts[kind]}" for kind in KINDS],
         *[f"invalid       {why}" for why in report.invalid],
     ]

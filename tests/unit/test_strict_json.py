@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -96,8 +97,6 @@ def test_hostile_bodies_are_refused_quickly() -> None:
     ]
     for body in hostile:
         began = time.perf_counter()
-        try:
+        with suppress(MalformedBody, InvalidEvent):
             check_storable(parse(body, 64).value)
-        except (MalformedBody, InvalidEvent):
-            pass
         assert time.perf_counter() - began < 0.5, body[:20]

@@ -10,6 +10,7 @@ import pytest
 
 from service.errors import BacklogFull, StoreUnavailable
 from service.together import Together
+from tests.factories import eventually
 
 
 class Doubler:
@@ -46,8 +47,7 @@ def test_what_comes_meanwhile_is_one_batch() -> None:
         doubler = together(act)
         act.may.clear()
         first = doubler.ask(0)
-        while doubler._queue.qsize():
-            await asyncio.sleep(0.001)
+        await asyncio.to_thread(eventually, doubler._queue.empty)
         others = [doubler.ask(n) for n in range(1, 50)]
         act.may.set()
         await asyncio.gather(first, *others)
@@ -136,8 +136,7 @@ def test_who_has_gone_is_not_acted_for() -> None:
         doubler = together(act)
         act.may.clear()
         first = doubler.ask(0)
-        while doubler._queue.qsize():
-            await asyncio.sleep(0.001)
+        await asyncio.to_thread(eventually, doubler._queue.empty)
         gone, there = doubler.ask(1), doubler.ask(2)
         gone.cancel()
         act.may.set()

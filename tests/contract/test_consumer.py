@@ -1,0 +1,670 @@
+"""Where a worker's jobs come from: messages in Redis, suspects, or straight from MongoDB."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+import dramatiq
+import pytest
+import redis
+from dramatiq.broker import MessageProxy
+from dramatiq.middleware import Retries
+
+from actors.consumer import Frontier, JobConsumer, Supply, _shared_out
+from actors.lease import Lease
+from actors.registry import Registry
+from actors.unheld import release_unheld
+from service import redis_client
+from service.broker import PulseBroker
+from service.catalog import Catalog
+from service.clock import ServerClock
+from service.errors import StoreUnavailable
+from service.job import Hint, Job, Outcome, judge_stranded
+from service.settings import Settings
+from service.store import Counters, JobStore
+from tests.factories import (
+    NOW,
+    accept,
+    accept_many,
+    claim,
+    claimed,
+    done,
+    done_async,
+    eventually,
+    finish,
+    make_catalog,
+    make_hint,
+    make_type,
+)
+
+EMAIL = make_type("email", done_async)
+REPORT = make_type("report", done_async)
+SLOW = make_type("slow", done)
+
+
+class FlakyStore:
+    """The real store behind a network that loses a claim, or only the reply to it."""
+
+    def __init__(self, store: JobStore) -> None:
+        self._store = store
+        self.lose: str | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def claim(self, job_ids: Sequence[str], worker: str, now: datetime) -> list[Job]:
+        lost, self.lose = self.lose, None
+        if lost == "claim":
+            raise StoreUnavailable("as asked")
+        jobs = self._store.claim(job_ids, worker, now)
+        if lost == "reply":
+            raise StoreUnavailable("as asked")
+        return jobs
+
+
+class Bench:
+    """A consumer of the queue `default` with all that it needs, on real servers."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: JobStore,
+        counters: Counters,
+        catalog: Catalog,
+        threads: int,
+    ) -> None:
+        self.store, self.counters, self.catalog = store, counters, catalog
+        self.flaky = FlakyStore(store)
+        self.wake_client = redis_client.connect(settings, timeout_seconds=5, reconnects=0)
+        self.broker = PulseBroker(redis_client.connect(settings), window=50, middleware=[Retries()])
+        self.broker.declare_queue("default")
+        for event_type in catalog:
+            actor = dramatiq.actor(broker=self.broker, actor_name=event_type.name)
+            actor(lambda job_id: None)
+        dramatiq.actor(broker=self.broker, actor_name="other")(lambda *args: None)
+        lease = Lease(600)
+        lease.renew(time.monotonic())
+        self.clock = ServerClock()
+        self.registry = Registry(threads, 40, catalog)
+        self.supply = Supply(
+            store=self.flaky,  # type: ignore[arg-type]
+            counters=counters,
+            registry=self.registry,
+            lease=lease,
+            clock=self.clock,
+            catalog=catalog,
+            worker_id="me",
+            wake_client=self.wake_client,
+        )
+        self.consumer = JobConsumer(self.broker, "default", self.supply)
+
+    def post(self, count: int = 1, **event: Any) -> list[str]:
+        """New jobs with their messages; their ids."""
+        ids = accept_many(self.store, count, **event)
+        self.send(*ids, **event)
+        return ids
+
+    def send(self, *ids: str, **of: Any) -> None:
+        wanted = {k: v for k, v in of.items() if k in ("type", "priority")}
+        self.broker.enqueue_many([make_hint(job_id=i, **wanted) for i in ids])
+
+    def push(self, data: bytes | None, key: str = "junk.1") -> None:
+        """A message as somebody else may have put it there."""
+        if data is not None:
+            self.broker.client.hset("dramatiq:default.msgs", key, data)
+        self.broker.client.rpush("dramatiq:default", key)
+
+    def forge(self, *, key: str = "forged.1", **over: Any) -> None:
+        self.push(a_message(**over), key)
+
+    def look(self) -> list[MessageProxy]:
+        """All that one look brings; it doesn't wait."""
+        found = []
+        self.consumer._idle = False
+        message = next(self.consumer)
+        while message is not None:
+            found.append(message)
+            message = self.consumer._ready.popleft() if self.consumer._ready else None
+        return found
+
+    def jobs(self) -> list[str]:
+        return [m.args[0] for m in self.look()]
+
+    @property
+    def unacked(self) -> int:
+        return int(self.broker.client.hlen("dramatiq:default.msgs"))
+
+    @property
+    def waiting(self) -> int:
+        return sum(self.broker.client.llen(k) for k in self.broker.list_keys("default"))  # type: ignore[misc]
+
+
+MakeBench = Callable[..., Bench]
+
+
+@pytest.fixture
+def make_bench(
+    settings: Settings, store: JobStore, counters: Counters, redis_connection: redis.Redis
+) -> Iterator[MakeBench]:
+    made: list[Bench] = []
+
+    def make(*types: Any, threads: int = 4) -> Bench:
+        bench = Bench(settings, store, counters, make_catalog(types or [EMAIL]), threads)
+        made.append(bench)
+        return bench
+
+    yield make
+    for bench in made:
+        bench.broker.close()
+        bench.wake_client.close()
+
+
+@pytest.fixture
+def bench(make_bench: MakeBench) -> Bench:
+    return make_bench()
+
+
+def status(bench: Bench, job_id: str) -> tuple[str, int]:
+    document = bench.store.get(job_id)
+    return document["status"], document["attempts"]
+
+
+# messages
+
+
+def test_what_is_fetched_together_is_claimed_together(bench: Bench) -> None:
+    ids = bench.post(10)
+    assert bench.jobs() == ids
+    assert {status(bench, i) for i in ids} == {("processing", 1)}
+    assert len(bench.registry) == 10
+    held = bench.registry.get(ids[0])
+    assert held is not None
+    assert held.message_key is not None
+    assert held.message_key.startswith(ids[0].encode())
+
+
+def test_a_claimed_jobs_message_stays_until_its_outcome_is_written(bench: Bench) -> None:
+    bench.post()
+    (message,) = bench.look()
+    bench.consumer.ack(message)
+    bench.consumer.nack(message)
+    bench.consumer.requeue([message])
+    assert (bench.unacked, bench.waiting) == (1, 0)
+
+
+def test_ten_messages_for_one_job_are_one_run(bench: Bench) -> None:
+    (job_id,) = bench.post()
+    bench.send(*[job_id] * 9)
+    assert bench.jobs() == [job_id]
+    assert bench.unacked == 1
+    bench.send(*[job_id] * 5)
+    assert bench.jobs() == []
+    assert bench.unacked == 1
+
+
+def test_messages_for_jobs_that_do_not_wait_are_done_with(bench: Bench) -> None:
+    running, over, future = (
+        claimed(bench.store),
+        claimed(bench.store),
+        accept(bench.store, delay_ms=60_000),
+    )
+    finish(bench.store, over)
+    bench.send(running.id, over.id, future["_id"], make_hint().job_id)
+    assert bench.jobs() == []
+    assert bench.unacked == 0
+    assert status(bench, future["_id"]) == ("pending", 0)
+
+
+def test_a_cancelled_jobs_message_is_done_with(bench: Bench) -> None:
+    (job_id,) = bench.post()
+    bench.store.cancel(job_id, NOW)
+    assert bench.jobs() == []
+    assert bench.unacked == 0
+
+
+# junk
+
+
+def a_message(**over: Any) -> bytes:
+    fields = {"queue_name": "default", "actor_name": "email", "args": [], "kwargs": {}}
+    return json.dumps(fields | {"options": {}, "message_id": "m"} | over).encode()
+
+
+JUNK: dict[str, bytes | None] = {
+    "nothing": None,
+    "no JSON": b"{",
+    "a pickle": b"\x80\x04K\x01.",
+    "no object": b"[1]",
+    "empty object": b"{}",
+    "invalid UTF-8": b'"\xff"',
+    "deep": b"[" * 5_000,
+    "an unknown field": a_message(args=["a"], x=1),
+    "args are null": a_message(args=None),
+    "args are a number": a_message(args=5),
+    "no args": a_message(),
+    "an argument too many": a_message(args=["a", "b"]),
+    "an id that is no text": a_message(args=[{"$gt": ""}]),
+    "options are a list": a_message(args=["a"], options=[]),
+    "an unknown actor": a_message(args=["a"], actor_name="gone"),
+    "an actor that is no text": a_message(args=["a"], actor_name=["email"]),
+    "another queue": a_message(args=["a"], queue_name="mail"),
+}
+
+
+@pytest.mark.parametrize("name", JUNK)
+def test_junk_is_put_aside_and_counted_and_its_neighbours_run(bench: Bench, name: str) -> None:
+    before = bench.post(2)
+    bench.push(JUNK[name])
+    after = bench.post(2)
+    assert sorted(bench.jobs()) == sorted([*before, *after])
+    assert bench.unacked == 4
+    assert eventually(lambda: bench.counters.read() == {"_worker": {"junk": 1}})
+    kept = bench.broker.client.zrange("dramatiq:default.XQ", 0, -1)
+    assert kept == ([] if JUNK[name] is None else [b"junk.1"])
+    assert bench.jobs() == []
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"options": {"eta": 99_999_999_999_999}},
+        {"options": {"eta": "soon"}},
+        {"options": {"time_limit": "x", "retries": "y", "max_age": 1}},
+        {"options": {"pipe_target": {}, "on_retry_exhausted": "other"}},
+        {"kwargs": {"x": 1}},
+        {"message_id": {"$gt": 1}, "message_timestamp": "x"},
+    ],
+)
+def test_nothing_in_a_forged_message_keeps_its_job_from_running(
+    bench: Bench, forged: dict[str, Any]
+) -> None:
+    job_id = accept(bench.store)["_id"]
+    bench.forge(**({"args": [job_id]} | forged))
+    (message,) = bench.look()
+    assert (message.args, message.kwargs) == ((job_id,), {})
+    assert not {"eta", "retries", "pipe_target", "max_age"} & message.options.keys()
+    assert isinstance(message.options["time_limit"], int)
+
+
+def test_a_message_that_lies_about_its_jobs_type_starts_it_as_what_it_is(
+    make_bench: MakeBench,
+) -> None:
+    bench = make_bench(EMAIL, REPORT)
+    job_id = accept(bench.store, type="report")["_id"]
+    bench.forge(args=[job_id])
+    assert bench.jobs() == [job_id]
+    held = bench.registry.get(job_id)
+    assert held is not None
+    assert held.type.name == "report"
+
+
+def test_a_job_of_a_type_unknown_here_goes_back_whatever_its_message_says(bench: Bench) -> None:
+    job_id = accept(bench.store, type="newer")["_id"]
+    bench.forge(args=[job_id])
+    assert bench.jobs() == []
+    assert status(bench, job_id) == ("pending", 0)
+    assert (bench.unacked, len(bench.registry)) == (0, 0)
+
+
+# other messages
+
+
+def test_other_actors_messages_are_acked_here(bench: Bench) -> None:
+    bench.forge(actor_name="other", args=[1, 2])
+    (message,) = bench.look()
+    assert message.args == (1, 2)
+    assert bench.unacked == 1
+    bench.consumer.ack(message)
+    assert bench.unacked == 0
+
+
+def test_other_actors_messages_go_back_when_the_consumer_closes(bench: Bench) -> None:
+    for number in range(2):
+        bench.forge(actor_name="other", args=[number], key=f"forged.{number}")
+    assert next(bench.consumer) is not None
+    bench.consumer.close()
+    assert (bench.waiting, bench.unacked) == (1, 2)
+
+
+def test_a_consumer_that_is_started_anew_goes_on_with_the_jobs_of_the_former(bench: Bench) -> None:
+    ids = bench.post(3)
+    first = next(bench.consumer)
+    bench.consumer.close()
+    bench.consumer = JobConsumer(bench.broker, "default", bench.supply)
+    rest = bench.jobs()
+    assert first is not None
+    assert sorted([first.args[0], *rest]) == sorted(ids)
+
+
+# how many
+
+
+def test_slow_jobs_are_held_no_more_than_there_are_threads(make_bench: MakeBench) -> None:
+    bench = make_bench(SLOW, threads=4)
+    ids = bench.post(10, type="slow")
+    assert bench.jobs() == ids[:4]
+    assert bench.waiting == 6
+
+
+def test_a_type_that_holds_its_share_leaves_room_for_another(make_bench: MakeBench) -> None:
+    bench = make_bench(EMAIL, REPORT)  # 24 of 40 each
+    bench.post(30)
+    report = bench.post(1, type="report")
+    assert bench.jobs()[-1:] == report
+    assert len(bench.registry) == 25
+    assert bench.waiting == 6
+
+
+def test_without_room_nothing_is_fetched(make_bench: MakeBench) -> None:
+    bench = make_bench(SLOW, threads=1)
+    bench.post(3, type="slow")
+    assert len(bench.jobs()) == 1
+    began = time.monotonic()
+    assert bench.jobs() == []
+    assert 0.5 < time.monotonic() - began < 3  # it waits for room
+    assert bench.waiting == 2
+
+
+def test_an_outcome_makes_room_at_once(make_bench: MakeBench) -> None:
+    bench = make_bench(SLOW, threads=1)
+    first, second = bench.post(2, type="slow")
+    assert bench.jobs() == [first]
+    held = bench.registry.get(first)
+    assert held is not None
+    threading.Timer(0.05, bench.registry.remove, [[held]]).start()
+    began = time.monotonic()
+    bench.look()
+    assert time.monotonic() - began < 0.5
+    assert bench.jobs() == [second]
+
+
+@pytest.mark.parametrize("reason", ["draining", "lapsed"])
+def test_a_worker_that_stops_or_is_taken_for_dead_claims_nothing(bench: Bench, reason: str) -> None:
+    (job_id,) = bench.post()
+    if reason == "draining":
+        bench.supply.draining.set()
+    else:
+        bench.supply.lease.renew(time.monotonic() - 601)
+    assert bench.jobs() == []
+    assert bench.waiting == 1
+    assert status(bench, job_id) == ("pending", 0)
+
+
+# waiting
+
+
+def test_an_idle_consumer_wakes_for_a_message_at_once(bench: Bench) -> None:
+    assert bench.jobs() == []
+    latencies = []
+    for _ in range(10):
+        sent: list[float] = []
+        threading.Timer(
+            0.02, lambda sent=sent: (sent.append(time.monotonic()), bench.post())
+        ).start()
+        bench.consumer._idle = True
+        message = next(bench.consumer)
+        latencies.append(time.monotonic() - sent[0])
+        assert message is not None
+    assert sorted(latencies)[5] < 0.05
+
+
+def test_an_idle_consumer_does_not_poll(bench: Bench, redis_connection: redis.Redis) -> None:
+    assert bench.jobs() == []
+    thread = threading.Thread(target=lambda: next(bench.consumer), daemon=True)
+    before = redis_connection.info("stats")["total_commands_processed"]
+    thread.start()
+    time.sleep(0.5)  # the thing itself: nothing happens for a while
+    after = redis_connection.info("stats")["total_commands_processed"]
+    assert after - before < 6
+    bench.post()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_a_blocked_consumer_is_woken_to_stop(bench: Bench) -> None:
+    assert bench.jobs() == []
+    thread = threading.Thread(target=lambda: next(bench.consumer), daemon=True)
+    thread.start()
+    thread.join(0.1)
+    assert thread.is_alive()
+    bench.supply.draining.set()
+    bench.wake_client.connection_pool.disconnect(inuse_connections=True)
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+# straight from MongoDB
+
+
+def test_while_redis_is_away_jobs_come_from_mongodb_by_priority(bench: Bench) -> None:
+    low = accept(bench.store, priority="low")["_id"]
+    normal = accept_many(bench.store, 3)
+    high = accept(bench.store, priority="high")["_id"]
+    accept(bench.store, type="unknown")
+    accept(bench.store, queue="mail")
+    accept(bench.store, delay_ms=60_000)
+    bench.supply.redis_away.set()
+    assert sorted(bench.jobs()) == sorted([high, *normal, low])
+    held = bench.registry.get(low)
+    assert held is not None
+    assert held.message_key is None
+    assert bench.jobs() == []
+
+
+def test_a_redis_that_fails_is_noticed_and_jobs_go_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job_id,) = accept_many(bench.store, 1)
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise redis.TimeoutError("as asked")
+
+    monkeypatch.setattr(bench.broker, "fetch", fail)
+    assert bench.jobs() == []
+    assert bench.supply.redis_away.is_set()
+    assert bench.jobs() == [job_id]
+
+
+def test_what_found_no_room_in_redis_comes_from_mongodb_oldest_first(
+    make_bench: MakeBench,
+) -> None:
+    bench = make_bench(SLOW, threads=60)
+    ids = bench.post(80, type="slow")
+    assert bench.waiting == 50
+    assert bench.jobs() == ids[:50]
+    assert bench.jobs() == ids[50:60]
+    assert bench.broker.has_overflow("default")
+
+
+def test_the_overflow_is_over_when_nothing_is_left_in_mongodb(bench: Bench) -> None:
+    bench.broker.client.set(bench.broker.overflow_key("default"), "1")
+    assert bench.jobs() == []
+    assert not bench.broker.has_overflow("default")
+
+
+def test_workers_look_at_different_parts_of_the_backlog(make_bench: MakeBench) -> None:
+    benches = [make_bench(SLOW, threads=10) for _ in range(2)]
+    ids = accept_many(benches[0].store, 20, type="slow")
+    for number, bench in enumerate(benches):
+        bench.supply.redis_away.set()
+        bench.supply.position = (number, 2)
+    second = benches[1].jobs()
+    assert second == ids[10:]
+    assert benches[0].jobs() == ids[:10]
+
+
+def test_a_part_of_the_backlog_that_is_empty_is_left_for_the_beginning(
+    make_bench: MakeBench,
+) -> None:
+    bench = make_bench(SLOW, threads=10)
+    ids = accept_many(bench.store, 5, type="slow")
+    bench.supply.redis_away.set()
+    bench.supply.position = (3, 4)
+    assert bench.jobs() == ids
+
+
+def test_a_saturated_type_is_not_asked_for(make_bench: MakeBench) -> None:
+    bench = make_bench(EMAIL, REPORT)
+    bench.post(24)
+    assert len(bench.jobs()) == 24
+    accept_many(bench.store, 30)
+    report = accept(bench.store, type="report")["_id"]
+    bench.supply.redis_away.set()
+    assert bench.jobs() == [report]
+
+
+# suspects
+
+
+def suspect(bench: Bench, *, company: int = 0) -> str:
+    """A job whose process died: alone, or for the second time beside so many others."""
+    job_id: str = accept(bench.store)["_id"]
+    for number in range(2 if company else 1):
+        victim = f"victim-{number}"
+        claim(bench.store, job_id, worker=victim)
+        others = [claimed(bench.store, worker=victim) for _ in range(company)]
+        stranded = bench.store.stranded(victim)
+        bench.store.finish([(s.job, judge_stranded(s, NOW)) for s in stranded])
+        for other in others:
+            bench.store.cancel(other.id, NOW)
+    bench.supply.suspects_wait.set()
+    return job_id
+
+
+def test_a_suspect_runs_alone(bench: Bench) -> None:
+    job_id = suspect(bench)
+    other = bench.post()
+    assert bench.jobs() == [job_id]
+    assert len(bench.registry) == 1
+    assert bench.waiting == 1
+    held = bench.registry.get(job_id)
+    assert held is not None
+    bench.registry.remove([held])
+    assert bench.jobs() == []
+    assert not bench.supply.suspects_wait.is_set()
+    assert bench.jobs() == other
+
+
+def test_suspects_go_in_the_company_that_they_may_have(bench: Bench) -> None:
+    crowd = [suspect(bench, company=31) for _ in range(6)]
+    lone = suspect(bench)
+    assert set(bench.jobs()) < set(crowd)
+    assert len(bench.registry) == 4
+    assert bench.registry.get(lone) is None
+
+
+def test_nothing_joins_a_suspect_in_its_first_moments(bench: Bench) -> None:
+    job_id = suspect(bench)
+    assert bench.jobs() == [job_id]
+    bench.supply.suspects_wait.clear()
+    bench.post()
+    joined: list[Any] = []
+    thread = threading.Thread(target=lambda: joined.extend(bench.look()))
+    thread.start()
+    thread.join(0.2)
+    assert thread.is_alive()
+    assert joined == []
+    held = bench.registry.get(job_id)
+    assert held is not None
+    bench.registry.remove([held])
+    thread.join(5)
+    assert len(joined) == 1
+
+
+def test_a_suspect_that_waits_for_its_backoff_keeps_nobody_waiting(bench: Bench) -> None:
+    job_id = suspect(bench)
+    (job,) = bench.store.claim_suspects([job_id], "w", NOW)
+    finish(bench.store, job, Outcome.ERROR, at=bench.clock.now(), delay_ms=300_000)
+    other = bench.post()
+    bench.look()
+    assert bench.jobs() == other
+
+
+# MongoDB is away
+
+
+def test_messages_of_a_failed_claim_are_there_again(bench: Bench) -> None:
+    ids = bench.post(3)
+    bench.flaky.lose = "claim"
+    assert bench.jobs() == []
+    assert bench.waiting == 3
+    assert bench.broker.client.exists(bench.broker.acks_key("default")) == 0
+    assert bench.jobs() == ids
+
+
+def test_a_claim_whose_reply_was_lost_is_found_and_given_back(bench: Bench) -> None:
+    ids = bench.post(3)
+    bench.flaky.lose = "reply"
+    assert bench.jobs() == []
+    assert {status(bench, i) for i in ids} == {("processing", 1)}
+    assert time.monotonic() < bench.supply.doubtful_until
+    hints = release_unheld(bench.supply)
+    assert sorted(h.job_id for h in hints) == sorted(ids)
+    assert {status(bench, i) for i in ids} == {("pending", 0)}
+    assert sorted(bench.jobs()) == sorted(ids)
+
+
+def test_what_is_held_and_what_others_hold_is_not_given_back(bench: Bench) -> None:
+    bench.post(3)
+    bench.look()
+    claimed(bench.store, worker="other")
+    assert release_unheld(bench.supply) == []
+    assert bench.store.holders() == {"me", "other"}
+
+
+def test_nothing_is_given_back_while_a_claim_is_under_way(bench: Bench) -> None:
+    claimed(bench.store, worker="me")
+    with bench.supply.alone:
+        assert release_unheld(bench.supply) == []
+    assert len(release_unheld(bench.supply)) == 1
+
+
+# shares
+
+
+@pytest.mark.parametrize("total", [1, 2, 5, 11, 12, 100, 512])
+def test_shares_are_never_more_than_there_is_room_for(bench: Bench, total: int) -> None:
+    for _ in range(50):
+        shares = bench.consumer._first(total)
+        assert sum(shares) <= total
+        if total >= 12:
+            assert min(shares) >= 1
+
+
+def test_even_one_at_a_time_nobody_starves(bench: Bench) -> None:
+    seen = [0, 0, 0]
+    for _ in range(500):
+        for number, share in enumerate(bench.consumer._first(1)):
+            seen[number] += share
+    assert seen[0] > seen[1] > seen[2] > 0
+
+
+def test_what_one_list_leaves_free_others_get() -> None:
+    def hints(name: str, count: int) -> list[Hint]:
+        return [Hint(f"{name}{i}", "email", "default", "normal") for i in range(count)]
+
+    def shared(high: int, normal: int, low: int) -> list[str]:
+        lists = [hints("h", high), hints("n", normal), hints("l", low)]
+        return [h.job_id for h in _shared_out(lists, [6, 3, 1], 10)]
+
+    assert shared(20, 20, 20) == [*(f"h{i}" for i in range(6)), "n0", "n1", "n2", "l0"]
+    assert shared(0, 0, 20) == [f"l{i}" for i in range(10)]
+    assert shared(0, 4, 4) == ["n0", "n1", "n2", "l0", "n3", "l1", "l2", "l3"]
+
+
+def test_a_frontier_moves_on_and_now_and_then_starts_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    frontier = Frontier()
+    assert frontier.since("normal") is None
+    frontier.reached("normal", NOW)
+    assert frontier.since("normal") == NOW
+    assert frontier.since("high") is None
+    frontier.reached("normal", None)
+    assert frontier.since("normal") is None
+    frontier.reached("normal", NOW)
+    monkeypatch.setattr(frontier, "_anew_at", 0.0)
+    assert frontier.since("normal") is None
