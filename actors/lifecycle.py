@@ -18,6 +18,7 @@ from service.settings import Settings
 
 _log = logging.getLogger(__name__)
 _LOOK_SECONDS = 1.0
+_REDIS_SECONDS = 2.0
 _TIDY_SECONDS = 30.0
 
 
@@ -62,6 +63,7 @@ class Lifecycle(Middleware):
             {
                 "heartbeat": (self._settings.heartbeat_seconds, process.beat),
                 "look": (_LOOK_SECONDS, process.look),
+                "redis": (_REDIS_SECONDS, process.look_at_redis),
                 "dispatch": (self._settings.sweep_seconds, process.dispatch),
                 "sweep": (2 * self._settings.sweep_seconds, process.sweep),
                 "tidy": (_TIDY_SECONDS, process.tidy),

@@ -144,11 +144,10 @@ class WorkerProcess:
             self._leader.renew()
 
     def look(self) -> None:
-        """Notices what changed around this process: Redis, cancellations, stuck threads, and that
+        """Notices what changed around this process: cancellations, stuck threads, and that
         Dramatiq's outermost process is gone, which nobody would restart while this one lives."""
         if os.getppid() != self._parent:
             self._give_up("its parent process is gone")
-        self._look_at_redis()
         self._look_for_the_stuck()
         workers = self._workers.all()
         alive = [w["_id"] for w in workers if w["age_seconds"] < self._settings.lease_seconds]
@@ -212,7 +211,8 @@ class WorkerProcess:
             sweep.clear_leftovers(self._broker, self.clock.now_ms())
             self._workers.forget_older_than(_FORGET_WORKERS_SECONDS)
 
-    def _look_at_redis(self) -> None:
+    def look_at_redis(self) -> None:
+        """Whether Redis answers: where it doesn't, jobs come straight from MongoDB."""
         supply = self._supply
         try:
             self._broker.client.ping()

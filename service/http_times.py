@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from bisect import bisect_left
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -36,6 +37,8 @@ HTTP_BUCKETS = (
 HTTP_COUNTS = "_http"
 """The counters' document; a field a method, route and status: `b.<bucket>`, `sum`, `count`."""
 _FLUSH_SECONDS = 2.0
+_SETTLE_SECONDS = 0.01
+"""Until then an observation that began with the old sums has ended."""
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -47,30 +50,40 @@ class Series(NamedTuple):
     status: int
 
 
+_Key = tuple[str, str | None, int]
+
+
+def _series(key: _Key) -> Series:
+    """A label's values must be few, whatever clients send."""
+    method, route, status = key
+    return Series(method if method in _METHODS else "other", route or "unmatched", status)
+
+
 class HttpTimes:
     """`observe` for the event loop; a thread takes the sums to MongoDB."""
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
-        self._seen: dict[Series, list[float]] = {}
+        self._seen: dict[_Key, list[float]] = {}
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
 
     def observe(self, method: str, route: str | None, status: int, seconds: float) -> None:
         """`route`: the template of the path, None where none matched."""
-        series = Series(method, route or "unmatched", status)
-        sums = self._seen.get(series)
+        key = (method, route, status)
+        sums = self._seen.get(key)
         if sums is None:
-            sums = self._new(series)
+            sums = self._new(key)
         sums[bisect_left(HTTP_BUCKETS, seconds)] += 1
         sums[-1] += seconds
 
     def flush(self) -> None:
         """Adds what was seen since the last time; what can't be written is kept for the next."""
         seen, self._seen = self._seen, {}
+        time.sleep(_SETTLE_SECONDS)
         deltas = Deltas()
-        for series, sums in seen.items():
-            _add(deltas, series, sums)
+        for key, sums in seen.items():
+            _add(deltas, _series(key), sums)
         try:
             self._counters.add(deltas)
         except StoreUnavailable:
@@ -82,21 +95,19 @@ class HttpTimes:
             self._thread.join(_FLUSH_SECONDS)
         self.flush()
 
-    def _new(self, series: Series) -> list[float]:
-        if series.method not in _METHODS:  # a label's values must be few, whatever clients send
-            series = series._replace(method="other")
+    def _new(self, key: _Key) -> list[float]:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="http times", daemon=True)
             self._thread.start()
-        return self._seen.setdefault(series, [0.0] * (len(HTTP_BUCKETS) + 2))
+        return self._seen.setdefault(key, [0.0] * (len(HTTP_BUCKETS) + 2))
 
     def _run(self) -> None:
         while not self._stopped.wait(_FLUSH_SECONDS):
             self.flush()
 
-    def _put_back(self, seen: dict[Series, list[float]]) -> None:
-        for series, sums in seen.items():
-            kept = self._seen.setdefault(series, [0.0] * len(sums))
+    def _put_back(self, seen: dict[_Key, list[float]]) -> None:
+        for key, sums in seen.items():
+            kept = self._seen.setdefault(key, [0.0] * len(sums))
             for position, amount in enumerate(sums):
                 kept[position] += amount
 

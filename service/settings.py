@@ -255,7 +255,7 @@ def table() -> str:
 
 
 def main() -> None:
-    """Prints the effective settings, or with `--table` the README's table; exit code 1: a bad one."""
+    """Prints the effective settings (a bad one: exit code 1); `--table`: the README's table."""
     if sys.argv[1:] == ["--table"]:
         print(table())
         return

@@ -23,7 +23,7 @@ _MOMENTS = (
     "finished_at",
 )
 _FINAL = frozenset({"completed", "failed", "cancelled"})
-_POLL_SECONDS = "1"
+POLL_SECONDS = "1"
 
 
 def is_final(document: Document) -> bool:
@@ -81,9 +81,9 @@ def retry_after(document: Document, clock: ServerClock) -> str | None:
     if is_final(document):
         return None
     if document["status"] != "pending":
-        return _POLL_SECONDS
+        return POLL_SECONDS
     seconds = math.ceil((document["next_attempt_at"] - clock.now()).total_seconds())
-    return _POLL_SECONDS if seconds <= 1 else str(seconds)
+    return POLL_SECONDS if seconds <= 1 else str(seconds)
 
 
 def etag(body: bytes) -> str:

@@ -24,6 +24,8 @@ from service.api import problems
 
 _log = logging.getLogger(__name__)
 BODY = "pulsequeue.body"
+HEADERS = "pulsequeue.headers"
+"""A request's headers by lower-case name; of one that came twice, the last."""
 BEGAN = "pulsequeue.began"
 """`time.perf_counter()` at which the request's headers were there."""
 
@@ -93,25 +95,20 @@ class WebApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
 
     def _look_at_headers(self, scope: Scope) -> int | None:
         """Notes the request's id; the declared size of its body, None: it comes in chunks."""
-        given, declared, chunked, total = b"", b"0", False, 0
-        for name, value in scope["headers"]:
-            total += len(value)
-            if name == b"content-length":
-                declared = value
-            elif name == b"x-request-id":
-                given = value
-            elif name == b"transfer-encoding":
-                chunked = True
-        text = given.decode("latin-1")
-        scope[problems.REQUEST_ID] = text if given and _is_request_id(text) else self._ids.new()
-        if total > _MAX_HEADER_BYTES:
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        scope[HEADERS] = headers
+        text = headers.get(b"x-request-id", b"").decode("latin-1")
+        scope[problems.REQUEST_ID] = text if text and _is_request_id(text) else self._ids.new()
+        if sum(map(len, headers.values())) > _MAX_HEADER_BYTES:
             raise Refused(431, f"the headers are longer than {_MAX_HEADER_BYTES} bytes together")
         query = scope["query_string"]
         if query and (len(query) > _MAX_TARGET_BYTES or not query.isascii()):
             _refuse_query(query)
         if len(scope["path"]) > _MAX_TARGET_BYTES:
             raise Refused(414, f"the path is longer than {_MAX_TARGET_BYTES} bytes")
-        return None if chunked else _size(declared)
+        if b"transfer-encoding" in headers:
+            return None
+        return _size(headers.get(b"content-length", b"0"))
 
     async def _body(self, path: str, declared: int | None, receive: Receive) -> bytes | None:
         """All of it; None where the client is gone. Raises `Refused`."""

@@ -67,7 +67,10 @@ def _write_accepted(resp: Response, answer: Accepted, clock: ServerClock) -> Non
     resp.data = answers.dumps(made)
     resp.content_type = answers.JSON
     resp.set_header("Location", made["links"]["self"])
-    seconds = answers.retry_after(answer.document, clock)
+    if answer.replayed or answer.document["run_at"] is not None:
+        seconds = answers.retry_after(answer.document, clock)
+    else:
+        seconds = answers.POLL_SECONDS
     if seconds is not None:
         resp.set_header("Retry-After", seconds)
     if answer.replayed:

@@ -11,7 +11,7 @@ from falcon import mediatypes
 from falcon.asgi import Request
 
 from service.api import strict_json
-from service.api.edge import BODY
+from service.api.edge import BODY, HEADERS
 from service.api.strict_json import Parsed
 from service.errors import InvalidQuery
 from service.ids import is_id
@@ -31,34 +31,40 @@ _prefers_wait = re.compile(
 async def json_body(req: Request, aside: Aside, max_nesting: int) -> Any:
     """The parsed body, fit to be stored. Raises for what is no JSON by its headers (411, 415) or by
     itself, and `InvalidEvent`."""
-    value, is_suspicious = await parsed_body(req, aside, max_nesting)
+    body = _checked_body(req)
+    if len(body) < _LARGE_BYTES:
+        value, is_suspicious = strict_json.parse(body, max_nesting)
+    else:
+        value, is_suspicious = await _parsed_aside(body, aside, max_nesting)
     if is_suspicious:
         strict_json.check_storable(value)
     return value
 
 
 async def parsed_body(req: Request, aside: Aside, max_nesting: int) -> Parsed:
-    """Like `json_body`, but for what can't be stored."""
+    """Like `json_body`, but whether it is fit to be stored is not looked at."""
+    return await _parsed_aside(_checked_body(req), aside, max_nesting)
+
+
+async def _parsed_aside(body: bytes, aside: Aside, max_nesting: int) -> Parsed:
+    return await aside.run(
+        lambda: strict_json.parse(body, max_nesting), is_large=len(body) >= _LARGE_BYTES
+    )
+
+
+def _checked_body(req: Request) -> bytes:
+    """The body, which is JSON by its headers. Raises 411, 415."""
     body: bytes = req.scope[BODY]
-    if not body and not _has_body(req):
+    headers: dict[bytes, bytes] = req.scope[HEADERS]
+    if not (body or b"content-length" in headers or b"transfer-encoding" in headers):
         raise falcon.HTTPLengthRequired(description="a body is needed, and its Content-Length")
     if not _is_json(req.content_type):
         raise falcon.HTTPUnsupportedMediaType(description="Content-Type must be application/json")
-    _check_encoding(req)
-    if len(body) < _LARGE_BYTES:
-        return strict_json.parse(body, max_nesting)
-    return await aside.run(lambda: strict_json.parse(body, max_nesting), is_large=True)
-
-
-def _has_body(req: Request) -> bool:
-    return (req.get_header("Content-Length") or req.get_header("Transfer-Encoding")) is not None
-
-
-def _check_encoding(req: Request) -> None:
-    encoding = req.get_header("Content-Encoding")
-    if encoding is not None and encoding.strip().lower() != "identity":
+    encoding = headers.get(b"content-encoding")
+    if encoding is not None and encoding.strip().lower() != b"identity":
         detail = "the body must not be compressed: no Content-Encoding but identity"
         raise falcon.HTTPUnsupportedMediaType(description=detail)
+    return body
 
 
 @lru_cache(maxsize=64)
@@ -93,16 +99,22 @@ def prefers(accept: str, media_types: tuple[str, ...]) -> str | None:
 
 def idempotency_key(req: Request) -> str | None:
     """Raises `InvalidQuery`."""
-    key = req.get_header("Idempotency-Key")
-    if key is not None and not _is_key(key):
+    given: bytes | None = req.scope[HEADERS].get(b"idempotency-key")
+    if given is None:
+        return None
+    key = given.decode("latin-1")
+    if not _is_key(key):
         raise InvalidQuery("Idempotency-Key: not 1 to 255 visible ASCII characters")
     return key
 
 
 def traceparent(req: Request) -> str | None:
     """The W3C trace context; one that isn't well-formed is ignored, as W3C says."""
-    given = req.get_header("Traceparent")
-    return given if given is not None and _is_traceparent(given) else None
+    given: bytes | None = req.scope[HEADERS].get(b"traceparent")
+    if given is None:
+        return None
+    text = given.decode("latin-1")
+    return text if _is_traceparent(text) else None
 
 
 def wait_seconds(req: Request) -> int | None:

@@ -13,7 +13,7 @@ _match = re.compile(
 
 def shown(moment: datetime | None) -> str | None:
     """An aware UTC moment as text."""
-    return None if moment is None else moment.isoformat(timespec="milliseconds")[:-6] + "Z"
+    return None if moment is None else moment.isoformat("T", "milliseconds")[:-6] + "Z"
 
 
 def parsed(text: str) -> datetime:
