@@ -20,6 +20,7 @@ _log = logging.getLogger(__name__)
 _LOOK_SECONDS = 1.0
 _REDIS_SECONDS = 2.0
 _TIDY_SECONDS = 30.0
+_LATE_SECONDS = 2.0
 
 
 class Lifecycle(Middleware):
@@ -65,6 +66,7 @@ class Lifecycle(Middleware):
                 "look": (_LOOK_SECONDS, process.look),
                 "redis": (_REDIS_SECONDS, process.look_at_redis),
                 "dispatch": (self._settings.sweep_seconds, process.dispatch),
+                "late": (_LATE_SECONDS, process.dispatch_late),
                 "sweep": (2 * self._settings.sweep_seconds, process.sweep),
                 "tidy": (_TIDY_SECONDS, process.tidy),
             }

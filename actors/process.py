@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import dramatiq
@@ -26,7 +27,7 @@ from service import preflight, redis_client
 from service.broker import PulseBroker
 from service.catalog import Catalog
 from service.clock import ServerClock
-from service.errors import StoreUnavailable
+from service.errors import InvalidEvent, StoreUnavailable
 from service.identity import pid_started, this_worker
 from service.job import FINAL, JobStatus
 from service.later import Later
@@ -43,6 +44,7 @@ _WAIT_FOR_MONGO_SECONDS = 2.0
 _FORGET_WORKERS_SECONDS = 3600.0
 _BLOCK_TIMEOUT_SECONDS = 8.0
 _STUCK_EXIT = 70
+_LATE = timedelta(seconds=2)
 _LOOP_STUCK_SECONDS = 5.0
 
 
@@ -195,10 +197,21 @@ class WorkerProcess:
 
     def dispatch(self) -> None:
         """The sweep's quickest part: messages for due jobs that have none."""
-        if self._leads and not self._supply.redis_away.is_set():
-            for queue in self._catalog.queues:
-                types = [t.name for t in self._catalog if t.queue == queue]
-                sweep.dispatch(self.store, self._broker, queue, types, self.clock.now())
+        if self._leads:
+            self._dispatch(self.clock.now())
+
+    def dispatch_late(self) -> None:
+        """The same, by any worker, for what nobody has sent for long: a leader of an older version
+        doesn't know every type."""
+        if not self._leads and not self._supply.draining.is_set():
+            self._dispatch(self.clock.now() - _LATE)
+
+    def _dispatch(self, now: datetime) -> None:
+        if self._supply.redis_away.is_set():
+            return
+        for queue in self._catalog.queues:
+            types = [t.name for t in self._catalog if t.queue == queue]
+            sweep.dispatch(self.store, self._broker, queue, types, now)
 
     @property
     def _leads(self) -> bool:
@@ -242,9 +255,11 @@ class WorkerProcess:
                 self.runner.end_stuck(held)
             names = ", ".join(sorted({h.type.name for h in stuck}))
             self._give_up(f"{len(stuck)} run(s) of {names} are stuck beyond their time limit")
-        for queue, thread in self._worker.consumers.items():
+        worker = self._worker
+        needed = (self._committer, self.runner.loop, *worker.consumers.values(), *worker.workers)
+        for thread in needed:
             if not thread.is_alive() and not self._supply.draining.is_set():
-                self._give_up(f"the consumer thread of {queue!r} is dead")
+                self._give_up(f"a thread that it needs is dead: {thread!r}")
 
     def _give_up(self, why: str) -> None:
         _log.critical("this process gives its jobs back and exits: %s", why)
@@ -297,8 +312,10 @@ class WorkerProcess:
     def _write_progress(self, notes: Sequence[tuple[Held, Any]]) -> None:
         latest = {held.job.id: (held, value) for held, value in notes}
         for held, value in latest.values():
-            with contextlib.suppress(StoreUnavailable):
+            try:
                 self.store.progress(held.job, value)
+            except (StoreUnavailable, InvalidEvent) as error:
+                _log.warning("a job's progress is not shown: %s", error)
 
     # stop
 

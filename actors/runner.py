@@ -104,7 +104,9 @@ class Runner:
         held = self._registry.start(job_id)
         if held is None:
             return
-        if held.type.is_async:
+        if held.cancelled:  # asked for before it began: its attempt is not even charged
+            self._put(held, Ending(Outcome.UNSTARTED, self._clock.now()))
+        elif held.type.is_async:
             self.loop.submit(held)
         else:
             self._run_sync(held)

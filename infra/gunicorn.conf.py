@@ -30,7 +30,10 @@ limit_request_field_size = 8190
 
 # Seconds. A request in flight is finished, one with `Prefer: wait=20` too; Render kills after 30.
 graceful_timeout = 25
-keepalive = 5  # an idle connection holds up the end of the process for as long
+# Longer than clients and load balancers keep an idle connection (httpx and Node 5, AWS 60): whoever
+# closes first must not be the server, or a request that is just coming is lost. At the end of the
+# process idle connections are closed at once.
+keepalive = 75
 timeout = 30  # a process whose event loop stands still for so long is replaced
 
 logger_class = "service.gunicorn_log.Logger"

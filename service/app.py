@@ -48,6 +48,7 @@ def create_app(
         refused=lambda method, status, began: web.http_times.observe(
             method, None, status, time.perf_counter() - began
         ),
+        leave=web.leave,
         middleware=[_Lifespan(web), _EveryAnswer(web.http_times)],
     )
     problems.install(app)

@@ -22,28 +22,48 @@ class Breaker:
         self._name, self._probe, self._every_seconds = name, probe, every_seconds
         self._lock = threading.Lock()
         self._closing = False
+        self._closed = threading.Event()
 
     def trip(self, error: BaseException) -> None:
         """Opens it; thread-safe."""
-        with self._lock:
-            if self.is_open or self._closing:
-                return
-            self.is_open = True
-        _log.warning("%s is unavailable: %s", self._name, error)
-        threading.Thread(target=self._recover, name=f"{self._name} probe", daemon=True).start()
+        if self._open():
+            _log.warning("%s is unavailable: %s", self._name, error)
+            self._start(self._every_seconds)
+
+    def begin(self, wait_seconds: float) -> bool:
+        """Opens it before anything was tried; whether the probe succeeded in time."""
+        if self._open():
+            self._start(0)
+        return self._closed.wait(wait_seconds)
 
     def stop(self) -> None:
         self._closing = True
 
-    def _recover(self) -> None:
+    def _open(self) -> bool:
+        with self._lock:
+            if self.is_open or self._closing:
+                return False
+            self._closed.clear()
+            self.is_open = True
+            return True
+
+    def _start(self, after_seconds: float) -> None:
+        name = f"{self._name} probe"
+        threading.Thread(
+            target=self._recover, args=(after_seconds,), name=name, daemon=True
+        ).start()
+
+    def _recover(self, after_seconds: float) -> None:
         since = time.monotonic()
+        time.sleep(after_seconds)
         while not self._closing:
-            time.sleep(self._every_seconds)
             try:
                 self._probe()
             except Exception as error:
                 _log.debug("%s is still unavailable: %s", self._name, error)
+                time.sleep(self._every_seconds)
             else:
                 break
         self.is_open = False
-        _log.warning("%s is back after %.1f s", self._name, time.monotonic() - since)
+        self._closed.set()
+        _log.info("%s is available after %.1f s", self._name, time.monotonic() - since)

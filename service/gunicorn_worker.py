@@ -123,6 +123,7 @@ class PulseWorker(gasgi.ASGIWorker):  # type: ignore[misc]
         """SIGTERM. For a moment answers only say that the connection ends: a client that was just
         told otherwise may be sending its next request."""
         self.leaving = True
+        self.asgi.leave()
         self.loop.call_later(_NOTICE_SECONDS, super().handle_exit_signal)
 
     async def _shutdown(self) -> None:

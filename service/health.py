@@ -11,7 +11,7 @@ from service.mongo import Document
 from service.readings import Known, Reading
 
 _FRESH_SECONDS = 0.25
-_WAIT_SECONDS = 0.8
+_WAIT_SECONDS = 0.6
 
 
 class Health:

@@ -17,7 +17,7 @@ from service.readings import Known, Reading
 from service.store import Stores
 
 _FRESH_SECONDS = 1.0
-_WAIT_SECONDS = 0.8
+_WAIT_SECONDS = 0.6
 _STALE_SECONDS = 5.0
 """Older totals are not shown: another process may have shown newer ones, and a counter that goes
 back looks like a restart."""

@@ -26,6 +26,7 @@ from service.waiting import Waiting
 
 _log = logging.getLogger(__name__)
 _PROBE_SECONDS = 0.8
+_START_SECONDS = 3.0
 _CLOCK_SECONDS = 5.0
 
 
@@ -68,13 +69,14 @@ class WebProcess:
 
     def start(self) -> None:
         """Creates the indexes; without MongoDB it says so, and does it when MongoDB is there."""
-        try:
-            self._prepare()
-        except StoreUnavailable as error:
+        if not self.breaker.begin(_START_SECONDS):
             uri = without_password(self.settings.mongodb_uri)
             _log.warning("started without MongoDB at %s; events are refused until it is there", uri)
-            self.breaker.trip(error)
         self._clock_reader.start()
+
+    def leave(self) -> None:
+        """The end is near: who waits for an event is answered now."""
+        self.waiting.stop()
 
     def stop(self) -> None:
         """Finishes what was taken: commits, then hints, then counts."""

@@ -79,7 +79,8 @@ def accept_many(store: JobStore, count: int, **event: Any) -> list[str]:
     documents = [
         new_job_document(at=NOW - timedelta(milliseconds=count - i), **event) for i in range(count)
     ]
-    store.accept(documents)
+    if documents:
+        store.accept(documents)
     return [d["_id"] for d in documents]
 
 

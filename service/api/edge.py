@@ -33,7 +33,9 @@ _is_request_id = re.compile(r"[!-~]{1,128}").fullmatch
 _MAX_TARGET_BYTES = 4_096
 _MAX_HEADER_BYTES = 16_384
 _DRAIN_BYTES, _DRAIN_SECONDS = 33_554_432, 2.0
-_BODY_UNREAD = frozenset({408, 413})
+_BODY_UNREAD = frozenset({408, 413, 503})
+_MOST_HELD_BYTES = 268_435_456
+"""How much memory the bodies of all requests may take together, per process."""
 
 Scope = dict[str, Any]
 Receive = Callable[[], Coroutine[Any, Any, dict[str, Any]]]
@@ -68,14 +70,17 @@ class WebApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         max_bytes: Callable[[str], int],
         body_timeout_seconds: float,
         refused: Callable[[str, int, float], None],
+        leave: Callable[[], None],
         **options: Any,
     ) -> None:
         """`max_bytes(path)` bounds a body; `refused(method, status, began)` is told of requests
-        that Falcon never sees."""
+        that Falcon never sees; `leave` is for the server to call when it is told to stop."""
         super().__init__(**options)
+        self.leave = leave
         self._max_bytes, self._body_timeout_seconds = max_bytes, body_timeout_seconds
         self._refused = refused
         self._ids = RequestIds()
+        self._held_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:  # type: ignore[override]
         if scope["type"] != "http":
@@ -84,14 +89,22 @@ class WebApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         scope[BEGAN] = time.perf_counter()
         try:
             declared = self._look_at_headers(scope)
-            body = await self._body(scope["path"], declared, receive)
+            most = self._max_bytes(scope["path"])
+            if declared is not None and declared > most:
+                raise Refused(413, f"the body has {declared} bytes, and {most} are allowed")
+            body = await self._body(most, receive)
         except Refused as refusal:
             await self._refuse(scope, receive, send, refusal)
             return
         if body is None:
             return
         scope[BODY] = body
-        await super().__call__(scope, _Read(body), send)
+        held = len(body)
+        self._held_bytes += held
+        try:
+            await super().__call__(scope, _Read(body), send)
+        finally:
+            self._held_bytes -= held
 
     def _look_at_headers(self, scope: Scope) -> int | None:
         """Notes the request's id; the declared size of its body, None: it comes in chunks."""
@@ -110,11 +123,8 @@ class WebApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
             return None
         return _size(headers.get(b"content-length", b"0"))
 
-    async def _body(self, path: str, declared: int | None, receive: Receive) -> bytes | None:
+    async def _body(self, most: int, receive: Receive) -> bytes | None:
         """All of it; None where the client is gone. Raises `Refused`."""
-        most = self._max_bytes(path)
-        if declared is not None and declared > most:
-            raise Refused(413, f"the body has {declared} bytes, and {most} are allowed")
         coroutine = receive()
         try:
             waits_for = coroutine.send(None)
@@ -128,10 +138,38 @@ class WebApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
             event, rest = None, _Resumed(coroutine, waits_for).finish()
         try:
             async with asyncio.timeout(self._body_timeout_seconds):
-                return await _gather(event, rest, receive, most)
+                return await self._gather(event, rest, receive, most)
         except TimeoutError:
             detail = f"the body did not arrive within {self._body_timeout_seconds:g} s"
             raise Refused(408, detail) from None
+
+    async def _gather(
+        self,
+        event: dict[str, Any] | None,
+        rest: Coroutine[Any, Any, dict[str, Any]] | None,
+        receive: Receive,
+        most: int,
+    ) -> bytes | None:
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            while True:
+                event = event or await (rest or receive())
+                if event["type"] != "http.request":
+                    return None
+                chunk = event.get("body", b"")
+                size += len(chunk)
+                self._held_bytes += len(chunk)
+                if size > most:
+                    _too_large(most)
+                if self._held_bytes > _MOST_HELD_BYTES:
+                    raise Refused(503, "too many large bodies at once")
+                chunks.append(chunk)
+                if not event.get("more_body", False):
+                    return b"".join(chunks)
+                event = rest = None
+        finally:
+            self._held_bytes -= size
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send, refusal: Refused) -> None:
         request_id = scope[problems.REQUEST_ID]
@@ -144,10 +182,12 @@ class WebApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         ]
         if refusal.status in _BODY_UNREAD:
             headers.append((b"connection", b"close"))
+        if refusal.status == HTTPStatus.SERVICE_UNAVAILABLE:
+            headers.append((b"retry-after", b"1"))
         await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
         self._refused(scope["method"], refusal.status, scope[BEGAN])
-        if refusal.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        if refusal.status in _BODY_UNREAD - {408}:
             await _drain(receive)
 
 
@@ -183,30 +223,6 @@ class _Resumed:
     async def finish(self) -> dict[str, Any]:
         event: dict[str, Any] = await self
         return event
-
-
-async def _gather(
-    event: dict[str, Any] | None,
-    rest: Coroutine[Any, Any, dict[str, Any]] | None,
-    receive: Receive,
-    most: int,
-) -> bytes | None:
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        if event is None:
-            event = await (rest or receive())
-            rest = None
-        if event["type"] != "http.request":
-            return None
-        chunk = event.get("body", b"")
-        size += len(chunk)
-        if size > most:
-            _too_large(most)
-        chunks.append(chunk)
-        if not event.get("more_body", False):
-            return b"".join(chunks)
-        event = None
 
 
 async def _drain(receive: Receive) -> None:

@@ -15,6 +15,9 @@ from service.mongo import Document
 from service.store import Accepted
 from service.web import WebProcess
 
+_MOST_PAGE_BYTES = 4_194_304
+"""A page of large events ends before its limit."""
+
 
 class EventsResource:
     """`/events`."""
@@ -43,10 +46,11 @@ class EventsResource:
         given = queries.parameters(req, (*queries.FILTERS, "limit", "cursor"))
         which, limit = queries.filter_of(given), queries.limit_of(given)
         below = queries.cursor_of(given)
-        page = await self._web.offload.run(self._web.stores.listing.page, which, limit + 1, below)
-        more = len(page) > limit
-        cursor = queries.cursor_at(page[limit - 1]["_id"]) if more else None
-        resp.data = await asyncio.to_thread(_page, page[:limit], cursor)
+        page, more = await self._web.offload.run(
+            self._web.stores.listing.bounded_page, which, limit, below, _MOST_PAGE_BYTES
+        )
+        cursor = queries.cursor_at(page[-1]["_id"]) if more else None
+        resp.data = await asyncio.to_thread(_page, page, cursor)
         resp.content_type = answers.JSON
         resp.set_header("Cache-Control", "no-cache")
         if cursor is not None:

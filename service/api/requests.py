@@ -79,13 +79,14 @@ def _is_json(content_type: str | None) -> bool:
 
 def check_accept(req: Request) -> None:
     """Raises 406 where the client takes no JSON."""
-    if not _takes_json(req.accept):
+    accept: bytes = req.scope[HEADERS].get(b"accept", b"*/*")
+    if not _takes_json(accept):
         raise falcon.HTTPNotAcceptable(description="this answers in application/json only")
 
 
 @lru_cache(maxsize=256)
-def _takes_json(accept: str) -> bool:
-    return prefers(accept, ("application/json",)) is not None
+def _takes_json(accept: bytes) -> bool:
+    return prefers(accept.decode("latin-1") or "*/*", ("application/json",)) is not None
 
 
 @lru_cache(maxsize=256)

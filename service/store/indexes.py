@@ -5,12 +5,14 @@ A tick of the sweep therefore costs the same with ten million finished jobs as w
 
 from __future__ import annotations
 
+import pymongo
 from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.database import Database
 
 from service.mongo import Document
 from service.store.guard import mongo_errors
 
+_BUILD_SECONDS = 3_600.0
 JOB_INDEXES = [
     # What waits, in the order in which it should run; `type` lets a filter on it read keys only.
     IndexModel(
@@ -55,4 +57,9 @@ JOB_INDEXES = [
 def ensure_indexes(database: Database[Document]) -> None:
     """Creates what is missing; cheap where nothing is. Raises `StoreUnavailable`."""
     with mongo_errors():
-        database["jobs"].create_indexes(JOB_INDEXES)
+        there = database["jobs"].index_information()
+        missing = [index for index in JOB_INDEXES if index.document["name"] not in there]
+        if missing:
+            # On a large collection that takes long, and a build that is given up begins anew.
+            with pymongo.timeout(_BUILD_SECONDS):
+                database["jobs"].create_indexes(missing)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import bson
 from pymongo.database import Database
 
 from service.ids import first_id_at
@@ -59,6 +60,22 @@ class Listing:
         with mongo_errors():
             found = self._jobs.find(which.query(below=below), sort=[("_id", -1)], limit=limit)
             return list(found)
+
+    def bounded_page(
+        self, which: Filter, limit: int, below: str | None, most_bytes: int
+    ) -> tuple[list[Document], bool]:
+        """Like `page`, but it ends early where it gets large; and whether there is more."""
+        query, documents, size = which.query(below=below), list[Document](), 0
+        with (
+            mongo_errors(),
+            self._jobs.find(query, sort=[("_id", -1)], limit=limit + 1) as found,
+        ):
+            for document in found:
+                if len(documents) == limit or size >= most_bytes:
+                    return documents, True
+                documents.append(document)
+                size += len(bson.encode(document))
+        return documents, False
 
     def count_retryable(self, which: Filter) -> int:
         with mongo_errors():

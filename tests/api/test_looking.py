@@ -203,6 +203,16 @@ def test_a_cursor_stays_good_while_events_come_in(web: Web, database: Database[A
     assert [e["id"] for e in second.json()["events"]] == sorted(ids, reverse=True)[2:]
 
 
+def test_a_page_of_large_events_ends_early_and_leads_on(web: Web, jobs: JobStore) -> None:
+    documents = [new_job_document(payload={"large": "x" * 1_000_000}) for _ in range(9)]
+    for document in documents:
+        jobs.accept([document])
+    answers = pages(web)
+    assert [len(answer.json()["events"]) for answer in answers] == [5, 4]
+    seen = [event["id"] for answer in answers for event in answer.json()["events"]]
+    assert seen == sorted((d["_id"] for d in documents), reverse=True)
+
+
 def test_a_cursor_tells_nothing_and_takes_nothing_else(web: Web, database: Database[Any]) -> None:
     for _ in range(2):
         web.post(EVENT)

@@ -270,3 +270,34 @@ def test_a_full_backlog_refuses_and_says_when_to_try_again(
             assert jobs.count_documents({}) <= 30
             jobs.delete_many({})
         eventually(lambda: web.post().status_code == 202)
+
+
+@pytest.mark.slow
+def test_a_thousand_keys_posted_twice_across_a_kill_are_a_thousand_events(
+    tmp_path: Path, own_settings: Settings, own_mongo: MongoServer
+) -> None:
+    fresh = replace(own_settings, mongodb_uri=own_mongo.url_of("thousand"))
+    keys = [f"key-{number}" for number in range(1_000)]
+
+    def post(web: Web, key: str) -> str | None:
+        """The event's id; None where the web died before it answered."""
+        with suppress(httpx.HTTPError):
+            answer = web.post({**EVENT, "payload": {"result": key}}, idempotency_key=key)
+            assert answer.status_code == 202, answer.text
+            return str(answer.json()["id"])
+        return None
+
+    with ThreadPoolExecutor(16) as pool:
+        with running_web(tmp_path / "1.log", fresh) as web:
+            asked = [pool.submit(post, web, key) for key in keys]
+            eventually(lambda: sum(one.done() for one in asked) > 500, within=20)
+            web.kill()
+            first = {key: one.result() for key, one in zip(keys, asked, strict=True)}
+        with running_web(tmp_path / "2.log", fresh) as web:
+            second = dict(zip(keys, pool.map(lambda key: post(web, key), keys), strict=True))
+    assert None in first.values()
+    assert all(second[key] == event_id for key, event_id in first.items() if event_id)
+    with pymongo.MongoClient(own_mongo.url) as client:
+        documents = list(client["thousand"]["jobs"].find())
+    assert len(documents) == 1_000
+    assert {d["idempotency_key"]: d["_id"] for d in documents} == second

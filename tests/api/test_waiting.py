@@ -131,11 +131,23 @@ def test_when_too_many_wait_the_next_is_answered_at_once(
 ) -> None:
     with running_web(tmp_path / "web.log", web_settings, MAX_WAITERS="1") as web:
         event_id = web.post({**EVENT, "delay_ms": 60_000}).json()["id"]
-        first = pool.submit(wait, web, event_id, 3)
+        waiting = [pool.submit(wait, web, event_id, 4) for _ in range(4)]
+        answers = [one.result(10) for one in waiting]
+    assert {answer.status_code for answer in answers} == {200}
+    assert sum("Preference-Applied" in answer.headers for answer in answers) == 1
+    refused = [a for a in answers if "Preference-Applied" not in a.headers]
+    assert all(answer.elapsed.total_seconds() < 3 for answer in refused)
 
-        def refused() -> bool:
-            answer = wait(web, event_id, 1)
-            return "Preference-Applied" not in answer.headers
 
-        assert eventually(refused)
-        assert first.result(10).status_code == 200
+def test_who_waits_is_answered_when_the_web_is_told_to_stop(
+    tmp_path: Path, web_settings: Settings, pool: ThreadPoolExecutor, hints: redis.Redis
+) -> None:
+    with running_web(tmp_path / "web.log", web_settings) as web:
+        event_id = web.post({**EVENT, "delay_ms": 60_000}).json()["id"]
+        waiting = pool.submit(wait, web, event_id, 20)
+        eventually(lambda: listening(hints))
+        began = time.monotonic()
+        web.terminate()
+        assert waiting.result(5).json()["status"] == "pending"
+        assert web.wait_end() == 0
+        assert time.monotonic() - began < 5

@@ -329,6 +329,16 @@ def test_a_job_given_back_while_it_ran_costs_nothing_and_says_so(store: JobStore
     assert [h["outcome"] for h in document["history"]] == ["released"]
 
 
+def test_a_job_cancelled_before_it_began_ends_so_uncharged(store: JobStore) -> None:
+    job = claimed(store)
+    store.cancel(job.id, NOW)
+    job.cancel_requested = True
+    assert finish(store, job, Outcome.UNSTARTED)
+    document = store.get(job.id)
+    assert (document["status"], document["attempts"], document["history"]) == ("cancelled", 0, [])
+    assert document["finished_at"] == NOW
+
+
 def test_an_error_of_an_earlier_attempt_is_gone_when_the_job_completes(store: JobStore) -> None:
     job = claimed(store)
     finish(store, job, Outcome.ERROR, message="boom")
@@ -345,6 +355,28 @@ def test_many_that_end_alike_are_written_each_as_itself(store: JobStore) -> None
     assert store.finish(verdicts) == set()
     for i, job in enumerate(jobs):
         assert store.get(job.id)["result"] == (i % 3 or None)
+
+
+def test_jobs_that_end_alike_under_different_claims_are_each_guarded_by_their_own(
+    store: JobStore,
+) -> None:
+    first, second = (accept(store)["_id"] for _ in range(2))
+    finish(store, claim(store, first), Outcome.UNSTARTED)
+    jobs = store.claim([first, second], "worker-1", NOW)
+    assert store.finish([(job, judge(job, ending(result=1), 0)) for job in jobs]) == set()
+    assert {store.get(job.id)["status"] for job in jobs} == {"completed"}
+
+
+def test_jobs_that_end_alike_in_different_attempts_each_keep_their_own_history(
+    store: JobStore,
+) -> None:
+    first, second = (accept(store)["_id"] for _ in range(2))
+    finish(store, claim(store, first), Outcome.UNSTARTED)
+    finish(store, claim(store, second), Outcome.ERROR)
+    jobs = store.claim([first, second], "worker-1", NOW)
+    store.finish([(job, judge(job, ending(result=1), 0)) for job in jobs])
+    assert store.get(first)["history"][-1]["attempt"] == 1
+    assert store.get(second)["history"][-1]["attempt"] == 2
 
 
 @pytest.mark.parametrize(("one", "other"), [(1, True), (1, 1.0), (0, False), ("1", 1)])
@@ -417,6 +449,17 @@ def test_the_same_worker_is_fenced_from_its_own_former_claim(store: JobStore) ->
     assert not finish(store, first, result="late", at=ahead(1))
     assert finish(store, second, result="right", at=ahead(2))
     assert store.get(first.id)["result"] == "right"
+
+
+def test_two_workers_that_end_one_attempt_alike_at_the_same_moment_are_told_apart(
+    store: JobStore,
+) -> None:
+    first = claimed(store, worker="zombie")
+    finish(store, first, Outcome.UNSTARTED)
+    second = claim(store, first.id, worker="worker-2")
+    assert second.attempts == first.attempts
+    assert finish(store, second)
+    assert not finish(store, first)
 
 
 def test_a_fenced_outcome_leaves_its_neighbours_alone(store: JobStore) -> None:

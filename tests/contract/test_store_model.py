@@ -454,7 +454,7 @@ def test_the_store_does_what_its_model_does(database: Database[Any]) -> None:
     run_state_machine_as_test(
         lambda: StoreModel(database),
         settings=settings(
-            max_examples=80,
+            max_examples=50,
             stateful_step_count=50,
             deadline=None,
             phases=(Phase.explicit, Phase.reuse, Phase.generate),  # add Phase.shrink to debug

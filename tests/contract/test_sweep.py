@@ -129,7 +129,7 @@ def test_a_job_that_ends_while_it_is_rescued_stays_ended(
     store: JobStore, workers: WorkerStore, counters: Counters
 ) -> None:
     """The worker was only slow: its outcome came between the sweep's look and its write."""
-    job = claimed(store, worker="slow")
+    job = claimed(store, worker="slow", max_attempts=1)
     stranded = store.stranded("slow")
     finish(store, job, result="in time")
     store.stranded = lambda _worker: stranded  # type: ignore[method-assign]

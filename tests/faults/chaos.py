@@ -1,4 +1,8 @@
-"""What is done to a system in a soak: a schedule that a seed decides, one fault after the other."""
+"""What is done to a system in a soak: schedules that a seed decides.
+
+Kills and all other faults have a schedule each and run side by side, so that servers die that are
+frozen already, and processes while the network is cut.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +35,7 @@ OTHERS = {
     "flush redis": 2,
     "duplicate messages": 2,
 }
-"""All other faults, in parts; a third as many as kills."""
+"""All other faults, in parts; a quarter as many as kills."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +46,15 @@ class Step:
     action: str
 
 
-def schedule(seed: int, seconds: float, kills: int) -> list[Step]:
-    """The same for the same arguments."""
+def schedules(seed: int, seconds: float, kills: int) -> tuple[list[Step], list[Step]]:
+    """The kills and the rest; the same for the same arguments."""
     rng = random.Random(f"{seed}/chaos")
-    actions = _drawn(rng, {f"kill {name}": parts for name, parts in KILLS.items()}, kills)
-    actions += _drawn(rng, OTHERS, max(len(OTHERS), kills // 3))
+    killing = _drawn(rng, {f"kill {name}": parts for name, parts in KILLS.items()}, kills)
+    others = _drawn(rng, OTHERS, max(len(OTHERS), kills // 4))
+    return _spread(rng, killing, seconds), _spread(rng, others, seconds)
+
+
+def _spread(rng: random.Random, actions: list[str], seconds: float) -> list[Step]:
     rng.shuffle(actions)
     gap = seconds / len(actions)
     return [Step(gap * (i + rng.random()), action) for i, action in enumerate(actions)]
@@ -60,12 +68,12 @@ def _drawn(rng: random.Random, parts: dict[str, int], count: int) -> list[str]:
 
 
 class Chaos(threading.Thread):
-    """Works through the schedule; late where a step takes longer than its gap."""
+    """Works through one schedule; late where a step takes longer than its gap."""
 
-    def __init__(self, stack: Stack, recorder: Recorder, steps: list[Step], seed: int) -> None:
+    def __init__(self, stack: Stack, recorder: Recorder, steps: list[Step], seed: str) -> None:
         super().__init__(name="chaos", daemon=True)
         self._stack, self._recorder, self._steps = stack, recorder, steps
-        self._rng = random.Random(f"{seed}/targets")
+        self._rng = random.Random(seed)
         self.errors: list[str] = []
 
     def run(self) -> None:
@@ -98,6 +106,14 @@ class Chaos(threading.Thread):
             time.sleep(0.05)
         return process
 
+    def _server_pid(self, name: str) -> int:
+        """Of the server, as soon as it runs."""
+        server = self._stack.redis if name == "redis" else self._stack.mongo
+        deadline = time.monotonic() + 15
+        while not server.running and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return server.pid
+
     def _kill(self, target: str) -> None:
         if target in ("redis", "mongod"):
             self._kill_server(target)
@@ -126,11 +142,11 @@ class Chaos(threading.Thread):
     def _freeze(self, target: str) -> None:
         seconds = self._rng.choice([0.5, 2.0, 6.0, 11.0])
         if target in ("redis", "mongod"):
-            server = self._stack.redis if target == "redis" else self._stack.mongo
-            with self._recorder.fault("freeze", target, server.pid):
-                server.freeze()
+            pid = self._server_pid(target)
+            with self._recorder.fault("freeze", target, pid):
+                send(pid, signal.SIGSTOP)
                 time.sleep(min(seconds, 7.0))
-                server.thaw()
+                send(pid, signal.SIGCONT)
             return
         pids = self._process(target).family()
         with self._recorder.fault("freeze", target, *pids):

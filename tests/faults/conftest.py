@@ -9,10 +9,15 @@ import pytest
 from tests.faults.stack import QUICK, Stack
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Marks what needs a running system; leaves the long tests out unless they are asked for."""
     for item in items:
         if "faults" in item.path.parts and "stack" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.faults)
+    if "soak" not in config.option.markexpr:
+        left_out = [item for item in items if item.get_closest_marker("soak")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")

@@ -70,6 +70,11 @@ async def journal_async(payload: dict[str, Any], context: Context) -> Any:
     return _ended(payload, context, token)
 
 
+if os.environ.get("TEST_NEW_TYPE"):
+    # A type that only a newer version has.
+    event_type("journal.new", backoff=_QUICKLY)(journal_sync)
+
+
 def _limit_memory() -> None:
     """Gives this process so much more address space and no more, where the environment says so."""
     if more_kib := int(os.environ.get("TEST_MORE_MEMORY_KIB", "0")):

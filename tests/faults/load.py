@@ -13,6 +13,7 @@ from tests.faults.history import Document
 from tests.faults.recording import Client
 
 _RECENT = 400
+_PAUSE_SECONDS = 0.2
 _REPEATS = 8
 _REPEAT_SECONDS = 0.5
 
@@ -24,7 +25,7 @@ class Load:
         """`rate`: how many events a second all clients together post at most."""
         self._stopped = threading.Event()
         self._recent: deque[str] = deque(maxlen=_RECENT)
-        self._pause = len(clients) / rate
+        self._rate, self._posted, self._began = rate, 0, time.monotonic()
         self._threads = [
             threading.Thread(
                 target=self._run, args=(client, random.Random(f"{seed}/{i}")), daemon=True
@@ -43,25 +44,23 @@ class Load:
 
     def _run(self, client: Client, rng: random.Random) -> None:
         while not self._stopped.is_set():
-            posted = self._act(client, rng)
-            self._stopped.wait(self._pause * posted * rng.uniform(0.5, 1.5))
+            self._act(client, rng)
+            self._stopped.wait(rng.uniform(0, _PAUSE_SECONDS))
 
-    def _act(self, client: Client, rng: random.Random) -> int:
-        """Does one thing; how many events it posted."""
+    def _act(self, client: Client, rng: random.Random) -> None:
         chance = rng.random()
-        if chance < 0.25:
-            return self._post_batch(client, rng)
-        if chance < 0.55:
-            return self._post(client, rng)
-        if self._recent:
+        if self._posted < self._rate * (time.monotonic() - self._began):
+            self._posted += (
+                self._post_batch(client, rng) if chance < 0.2 else self._post(client, rng)
+            )
+        elif self._recent:
             event = rng.choice(self._recent)
-            if chance < 0.60:
+            if chance < 0.1:
                 client.cancel(event)
-            elif chance < 0.65:
+            elif chance < 0.2:
                 client.retry(event)
             else:
                 client.get(event)
-        return 0
 
     def _post(self, client: Client, rng: random.Random) -> int:
         """One event; with a key, it is posted again until there is an answer, and now and then
@@ -83,7 +82,7 @@ class Load:
 
     def _post_batch(self, client: Client, rng: random.Random) -> int:
         events: list[Document] = []
-        for _ in range(rng.randint(5, 40)):
+        for _ in range(rng.randint(2, 40)):
             kind, payload, fields = an_event(rng)
             if rng.random() < 0.3:
                 fields["idempotency_key"] = f"{rng.getrandbits(64):x}"

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.faults.chaos import Chaos, schedule
+from tests.faults.chaos import Chaos, schedules
 from tests.faults.checker import KINDS, Needed, Report, check
 from tests.faults.history import OK, UNKNOWN, History, Recorder
 from tests.faults.load import Load, watch
@@ -59,21 +59,24 @@ def _run(stack: Stack, recorder: Recorder, options: argparse.Namespace) -> list[
     seconds = options.minutes * 60
     clients = [Client(stack.api_of(stack.webs[i % 2]), recorder) for i in range(_CLIENTS)]
     load = Load(clients, options.seed, rate=1.6 * options.events / seconds)
-    chaos = Chaos(stack, recorder, schedule(options.seed, seconds, options.kills), options.seed)
+    plans = schedules(options.seed, seconds, options.kills)
+    chaos = [
+        Chaos(stack, recorder, steps, f"{options.seed}/{lane}") for lane, steps in enumerate(plans)
+    ]
     watched: list[str] = []
     done = threading.Event()
     watcher = threading.Thread(target=watch, args=(clients[0], watched, done))
-    for thread in (load, chaos, watcher):
+    for thread in (load, *chaos, watcher):
         thread.start()
-    while chaos.is_alive():
+    while any(lane.is_alive() for lane in chaos):
         watched.extend(list(recorder.history.accepted)[-5:])
         _say(recorder.history)
-        chaos.join(10)
+        time.sleep(10)
     _accept_the_rest(stack, recorder.history, options.events)
     load.stop()
     done.set()
     watcher.join(60)
-    return chaos.errors
+    return [error for lane in chaos for error in lane.errors]
 
 
 def _accept_the_rest(stack: Stack, history: History, events: int) -> None:

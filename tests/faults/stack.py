@@ -23,6 +23,7 @@ from tests.faults.api import Api
 from tests.faults.journal import Journal
 from tests.faults.processes import Process, Supervisor, send
 from tests.faults.proxy import Proxy
+from tests.faults.replica_set import ReplicaSet
 from tests.faults.waiting import eventually
 
 Document = dict[str, Any]
@@ -47,7 +48,7 @@ class Stack:
         webs: int = 1,
         workers: int = 1,
         env: Mapping[str, str] | None = None,
-        mongo: MongoServer | None = None,
+        mongo: MongoServer | ReplicaSet | None = None,
     ) -> None:
         self.folder = folder
         self.env: dict[str, str] = dict(env or {})
@@ -132,6 +133,17 @@ class Stack:
             for _ in range(usual):
                 self.add_worker()
 
+    @contextmanager
+    def more_workers(self, count: int, **env: str) -> Iterator[list[Process]]:
+        """Further workers beside the usual ones, for the length of a test."""
+        mine = [self.add_worker(**env) for _ in range(count)]
+        try:
+            self.wait_workers(len(self.workers))
+            yield mine
+        finally:
+            for process in mine:
+                self.remove(process)
+
     def _end_workers(self) -> None:
         """At once, and without a trace of them: nothing has to wait for the end of a lease."""
         for process in list(self.workers):
@@ -162,7 +174,9 @@ class Stack:
     @property
     def mongo_uri(self) -> str:
         """Through the proxy. A direct connection: else the driver would go where the replica set's
-        configuration sends it."""
+        configuration sends it, as it should where there are several members."""
+        if isinstance(self.mongo, ReplicaSet):
+            return self.mongo.url
         return f"mongodb://127.0.0.1:{self.mongo_proxy.port}/pulsequeue?directConnection=true"
 
     # looks

@@ -354,9 +354,12 @@ def test_a_process_that_stops_starts_nothing(bench: Bench) -> None:
     assert [e.outcome for _, e in bench.endings] == [Outcome.UNSTARTED]
 
 
-def test_a_job_that_a_client_cancelled_before_it_started_sees_that_at_once(bench: Bench) -> None:
-    end = bench.run(lambda _p, c: c.is_cancelled(), cancel_requested=True)
-    assert end.result is True
+@pytest.mark.parametrize("handler", [done, done_async])
+def test_a_job_that_a_client_cancelled_before_it_began_never_begins(
+    bench: Bench, handler: Any
+) -> None:
+    end = bench.run(handler, cancel_requested=True)
+    assert (end.outcome, end.started_at) == (Outcome.UNSTARTED, None)
 
 
 # giving back

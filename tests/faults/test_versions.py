@@ -1,0 +1,47 @@
+"""An old and a new version side by side."""
+
+from __future__ import annotations
+
+import json
+
+from service.job import Hint
+from service.messages import hint_message, redis_id
+from tests.faults.stack import Stack
+
+NEW = {"TEST_NEW_TYPE": "1"}
+
+
+def test_events_of_a_type_that_only_new_workers_know_are_left_to_them(stack: Stack) -> None:
+    """The old worker was there first, and leads the sweep."""
+    with stack.only_workers(1), stack.web(**NEW) as web, stack.more_workers(1, **NEW):
+        api = stack.api_of(web)
+        events = [api.post("journal.new") for _ in range(4)]
+        for event in events:
+            seen = api.wait_final(event, within=20)
+            assert (seen["status"], seen["attempts"]) == ("completed", 1)
+
+
+def test_events_wait_for_a_worker_that_knows_their_type(stack: Stack) -> None:
+    with stack.only_workers(1), stack.web(**NEW) as web:
+        api = stack.api_of(web)
+        events = [api.post("journal.new") for _ in range(2)]
+        known = [api.post("journal.sync") for _ in range(5)]
+        for event in known:
+            assert api.wait_final(event)["status"] == "completed"
+        assert {api.get(event)["status"] for event in events} == {"pending"}
+        with stack.more_workers(1, **NEW):
+            for event in events:
+                assert api.wait_final(event, within=20)["status"] == "completed"
+
+
+def test_documents_and_messages_of_a_newer_version_are_understood(stack: Stack) -> None:
+    event = stack.api.post("journal.async", {"duration_ms": 100}, delay_ms=600)
+    changed = {"v": 2, "a_field_of_the_future": {"x": 1}}
+    stack.database["jobs"].update_one({"_id": event}, {"$set": changed})
+    message = hint_message(Hint(event, "journal.async", "default", "normal")).asdict()
+    message["options"] = {**message["options"], "v": 2, "an_option_of_the_future": True}
+    key = redis_id(event)
+    stack.redis_client.hset("dramatiq:default.msgs", key, json.dumps(message))
+    stack.redis_client.rpush("dramatiq:default", key)
+    assert stack.api.wait_final(event)["status"] == "completed"
+    assert stack.document(event)["a_field_of_the_future"] == {"x": 1}
