@@ -82,11 +82,11 @@ def _build() -> PulseBroker:
         settings = Settings.from_env()
         log.configure(settings)
         load_event_types(settings)
+        return build_broker(settings, catalog)
     except (SettingError, CatalogError) as error:
         logging.getLogger(__name__).critical("can't start: %s", error)
         print(f"can't start: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    return build_broker(settings, catalog)
 
 
 broker = _build()

@@ -14,6 +14,7 @@ from dramatiq.middleware import Middleware
 from actors.process import WorkerProcess
 from service.broker import PulseBroker
 from service.catalog import Catalog
+from service.errors import SettingError
 from service.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -52,6 +53,9 @@ class Lifecycle(Middleware):
             self._process = WorkerProcess(self._settings, self._catalog, pulse, worker)
             self._stop_at_once_on_signals()
             self._process.start()
+        except SettingError as error:
+            _log.critical("can't start: %s", error)
+            raise SystemExit(2) from None
         except Exception as error:
             _log.critical("the worker can't start", exc_info=True)
             raise SystemExit(1) from error

@@ -89,9 +89,9 @@ def dispatch(
 def send_dead_letters(store: JobStore, broker: PulseBroker, actor: str, now: datetime) -> int:
     """Sends again the dead letters that never arrived; how many. None while some still wait in
     Redis, so that they don't pile up there where nobody takes them."""
-    if broker.client.llen(f"{broker.namespace}:{DEAD_LETTER_QUEUE}"):
-        return 0
     waiting = store.undelivered_dead_letters(now - _DEAD_LETTER_AFTER, _DEAD_LETTERS_MOST)
+    if not waiting or broker.client.llen(f"{broker.namespace}:{DEAD_LETTER_QUEUE}"):
+        return 0
     for job in waiting:
         message = {"args": [job["_id"]], "actor_name": job["type"], "queue_name": job["queue"]}
         retries = {"retries": job["attempts"] - 1, "max_retries": job["max_attempts"] - 1}

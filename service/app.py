@@ -104,10 +104,11 @@ def get_app() -> WebApp:
     try:
         settings = Settings.from_env()
         broker = _load_event_types()
+        stores = Stores.connect(settings)
     except (SettingError, CatalogError) as error:
         print(f"can't start: {error}", file=sys.stderr)
         sys.exit(_BOOT_ERROR)
-    return create_app(settings, Stores.connect(settings), broker, catalog, ServerClock())
+    return create_app(settings, stores, broker, catalog, ServerClock())
 
 
 def _load_event_types() -> PulseBroker:

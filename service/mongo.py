@@ -12,9 +12,10 @@ from bson.codec_options import TypeDecoder, TypeRegistry
 from bson.dbref import DBRef
 from pymongo import MongoClient
 from pymongo.database import Database
-from pymongo.errors import NotPrimaryError, PyMongoError
+from pymongo.errors import ConfigurationError, InvalidName, NotPrimaryError, PyMongoError
 
 from service.clock import ServerClock
+from service.errors import SettingError
 from service.settings import Settings
 
 Document = dict[str, Any]
@@ -32,11 +33,23 @@ class _PlainReference(TypeDecoder):
 
 
 def connect(settings: Settings, *, pool_size: int = 20) -> Database[Document]:
-    """The database that the settings name; connects in the background, so never fails here.
+    """The database that the settings name; connects in the background, so it never fails for a
+    server that is away. Raises `SettingError` for a URI that can't be one.
 
     Call it after the fork: a client's sockets and threads must not be shared between processes.
     """
-    client: MongoClient[Document] = MongoClient(
+    client: MongoClient[Document] | None = None
+    try:
+        client = _client(settings, pool_size)
+        return client[settings.database]
+    except (ConfigurationError, InvalidName, ValueError) as error:
+        if client is not None:
+            client.close()
+        raise SettingError(f"MONGODB_URI: not what MongoDB's driver takes: {error}") from None
+
+
+def _client(settings: Settings, pool_size: int) -> MongoClient[Document]:
+    return MongoClient(
         settings.mongodb_uri,
         appname="pulsequeue",
         tz_aware=True,
@@ -50,7 +63,6 @@ def connect(settings: Settings, *, pool_size: int = 20) -> Database[Document]:
         heartbeatFrequencyMS=2_000,
         type_registry=TypeRegistry([_PlainReference()]),
     )
-    return client[settings.database]
 
 
 def read_clock(database: Database[Document], clock: ServerClock) -> None:

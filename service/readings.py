@@ -55,6 +55,8 @@ class Reading(Generic[Value]):
             return self.known
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         with self._lock:
+            if self._is_fresh():  # one has just ended
+                return self.known
             since = self._start()
             self._waiting.append(future)
         left = wait_seconds - (time.monotonic() - since)
@@ -68,7 +70,8 @@ class Reading(Generic[Value]):
         """What is known now; a fresh value is on its way where that is too old. Thread-safe."""
         if not self._is_fresh():
             with self._lock:
-                self._start()
+                if not self._is_fresh():
+                    self._start()
         return self.known
 
     def _is_fresh(self) -> bool:

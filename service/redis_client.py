@@ -6,24 +6,29 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from service.errors import SettingError
 from service.settings import Settings
 
 
 def connect(
     settings: Settings, *, timeout_seconds: float | None = None, reconnects: int = 1
 ) -> redis.Redis:
-    """A client of bytes; a command that gets no answer in time raises `redis.TimeoutError`.
+    """A client of bytes; a command that gets no answer in time raises `redis.TimeoutError`. Raises
+    `SettingError` for a URL that can't be one.
 
     A connection that Redis closed while it was idle is no outage, so one reconnect is tried at
     once; nothing more, because a caller knows better what to do meanwhile.
     """
     connect_seconds = settings.redis_timeout_ms / 1000
-    return redis.Redis.from_url(
-        settings.redis_url,
-        protocol=2,
-        decode_responses=False,
-        socket_timeout=timeout_seconds or connect_seconds,
-        socket_connect_timeout=connect_seconds,
-        retry=Retry(NoBackoff(), reconnects, supported_errors=(redis.ConnectionError,)),
-        client_name="pulsequeue",
-    )
+    try:
+        return redis.Redis.from_url(
+            settings.redis_url,
+            protocol=2,
+            decode_responses=False,
+            socket_timeout=timeout_seconds or connect_seconds,
+            socket_connect_timeout=connect_seconds,
+            retry=Retry(NoBackoff(), reconnects, supported_errors=(redis.ConnectionError,)),
+            client_name="pulsequeue",
+        )
+    except ValueError as error:
+        raise SettingError(f"REDIS_URL: not what Redis's client takes: {error}") from None

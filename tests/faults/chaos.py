@@ -19,6 +19,7 @@ from service.messages import hint_message, redis_id
 from tests.faults.history import Recorder
 from tests.faults.processes import Process, send
 from tests.faults.proxy import Proxy
+from tests.faults.recording import Client
 from tests.faults.stack import Stack
 
 KILLS = {"worker": 9, "web": 5, "redis": 4, "mongod": 2}
@@ -34,6 +35,7 @@ OTHERS = {
     "network to mongod": 5,
     "flush redis": 2,
     "duplicate messages": 2,
+    "post a killer": 2,
 }
 """All other faults, in parts; a quarter as many as kills."""
 
@@ -95,6 +97,7 @@ class Chaos(threading.Thread):
             "network": lambda to: self._network(to.removeprefix("to ")),
             "flush": lambda _: self._flush(),
             "duplicate": lambda _: self._duplicate(),
+            "post": lambda _: self._post_a_killer(),
         }
         deeds[verb](target)
 
@@ -135,8 +138,9 @@ class Chaos(threading.Thread):
             server.kill()
             time.sleep(self._rng.uniform(0, 1.0))
             if empty:
-                for file in server.data_dir.glob("appendonly*"):
-                    file.unlink()
+                for file in server.data_dir.rglob("appendonly*"):
+                    if file.is_file():
+                        file.unlink()
             server.start()
 
     def _freeze(self, target: str) -> None:
@@ -188,6 +192,12 @@ class Chaos(threading.Thread):
     def _flush(self) -> None:
         with self._recorder.fault("flush", "redis"):
             self._stack.redis_client.flushall()
+
+    def _post_a_killer(self) -> None:
+        """An event that kills its process, among those that don't."""
+        client = Client(self._stack.api, self._recorder)
+        with self._recorder.fault("killer job", "worker"):
+            client.post("journal.async", {"die": True})
 
     def _duplicate(self) -> None:
         """Messages for jobs that have one already, and for finished ones."""

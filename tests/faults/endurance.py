@@ -1,11 +1,7 @@
-"""What the system does while something is wrong for long, in figures: see `infra/bench/recovery`.
-
-python -m tests.faults.endurance [redis_hung | killers | frozen | backlog ...]
-"""
+"""What the system does while something is wrong for long, in figures; see infra/bench/recovery."""
 
 from __future__ import annotations
 
-import argparse
 import signal
 import tempfile
 import threading
@@ -153,14 +149,3 @@ def _stack(workers: int, env: dict[str, str] | None = None) -> Stack:
 MEASUREMENTS: dict[str, Callable[[], str]] = {
     f.__name__: f for f in (redis_hung, killers, frozen, backlog)
 }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help=", ".join(MEASUREMENTS))
-    for name in parser.parse_args().names or MEASUREMENTS:
-        print(MEASUREMENTS[name](), flush=True)
-
-
-if __name__ == "__main__":
-    main()

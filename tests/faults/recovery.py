@@ -1,11 +1,7 @@
-"""How long the system takes to recover, with default settings: see `infra/bench/recovery`.
-
-python -m tests.faults.recovery [--repeat 30] [name ...]
-"""
+"""How long the system takes to recover, with default settings: see `infra/bench/recovery`."""
 
 from __future__ import annotations
 
-import argparse
 import signal
 import tempfile
 import time
@@ -145,16 +141,3 @@ MEASUREMENTS: dict[str, Callable[[int], Timed]] = {
         leader_killed,
     )
 }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="infra/bench/recovery", description=__doc__)
-    parser.add_argument("--repeat", type=int, default=30)
-    parser.add_argument("names", nargs="*", help=", ".join(MEASUREMENTS))
-    options = parser.parse_args()
-    for name in options.names or MEASUREMENTS:
-        print(MEASUREMENTS[name](options.repeat), flush=True)
-
-
-if __name__ == "__main__":
-    main()

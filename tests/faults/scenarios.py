@@ -17,8 +17,7 @@ def nothing_happens(trial: Trial) -> None:
     """Fast, slow and failing events, and no fault at all."""
     events = [trial.client.post("journal.sync", {"fail_times": n % 2}) for n in range(6)]
     events += [trial.client.post("journal.async", {"duration_ms": 1_200}) for _ in range(3)]
-    for event in events:
-        trial.wait_for(event, "completed")
+    trial.wait_for(*events, status="completed")
 
 
 def a_worker_is_killed(trial: Trial) -> None:
@@ -26,7 +25,7 @@ def a_worker_is_killed(trial: Trial) -> None:
     pid = trial.stack.wait_held(event or "")
     with trial.recorder.fault("kill", "worker", pid):
         send(pid, signal.SIGKILL)
-    trial.wait_for(event, "completed")
+    trial.wait_for(event, status="completed")
 
 
 def a_worker_is_killed_right_after_its_work(trial: Trial) -> None:
@@ -35,7 +34,7 @@ def a_worker_is_killed_right_after_its_work(trial: Trial) -> None:
     for pid in [worker["pid"] for worker in trial.stack.alive()]:
         with trial.recorder.fault("kill", "worker", pid):
             send(pid, signal.SIGKILL)
-    trial.wait_for(event, "completed", within=6)
+    trial.wait_for(event, status="completed", within=6)
 
 
 def a_worker_is_frozen_beyond_its_lease(trial: Trial) -> None:
@@ -43,11 +42,11 @@ def a_worker_is_frozen_beyond_its_lease(trial: Trial) -> None:
     pid = trial.stack.wait_held(event or "")
     with trial.recorder.fault("freeze", "worker", pid):
         send(pid, signal.SIGSTOP)
-        trial.wait_for(event, "completed", within=12)
+        trial.wait_for(event, status="completed", within=12)
         ends = len(trial.journal)
         send(pid, signal.SIGCONT)
     eventually(lambda: len(trial.journal) > ends, "the thawed handler ends")
-    trial.wait_for(trial.client.post("journal.sync", {}), "completed")
+    trial.wait_for(trial.client.post("journal.sync", {}), status="completed")
     trial.client.get(event or "")
 
 
@@ -58,8 +57,7 @@ def a_worker_is_stopped(trial: Trial) -> None:
     with trial.recorder.fault("term", "worker", *worker.family()):
         worker.terminate()
         eventually(lambda: worker.starts > 1 and worker.running, "it is back", within=15)
-    for event in events:
-        trial.wait_for(event, "completed")
+    trial.wait_for(*events, status="completed")
 
 
 def the_web_is_killed(trial: Trial) -> None:
@@ -81,8 +79,7 @@ def messages_come_tenfold(trial: Trial) -> None:
                 key = redis_id(event)
                 client.hset(stored, key, message.replace(_id_in(message), event.encode()))
                 client.rpush("dramatiq:default", key)
-    for event in events:
-        trial.wait_for(event, "completed")
+    trial.wait_for(*events, status="completed")
 
 
 def _id_in(message: bytes) -> bytes:
@@ -95,23 +92,23 @@ def posts_are_repeated(trial: Trial) -> None:
     event = trial.client.post("journal.sync", payload, key="same")
     for _ in range(3):
         trial.client.post_again(int(str(payload["n"])), "journal.sync", payload, key="same")
-    trial.wait_for(event, "completed")
+    trial.wait_for(event, status="completed")
 
 
 def events_fail(trial: Trial) -> None:
     within = trial.client.post("journal.sync", {"fail_times": 1}, max_attempts=3)
     beyond = trial.client.post("journal.sync", {"fail_times": 4}, max_attempts=2)
-    trial.wait_for(within, "completed")
-    trial.wait_for(beyond, "failed", within=5)
+    trial.wait_for(within, status="completed")
+    trial.wait_for(beyond, status="failed", within=5)
 
 
 def a_final_event_is_cancelled_and_retried(trial: Trial) -> None:
     done = trial.client.post("journal.sync", {})
-    trial.wait_for(done, "completed")
+    trial.wait_for(done, status="completed")
     trial.client.cancel(done or "")
     trial.client.retry(done or "")
     trial.client.get(done or "")
     failed = trial.client.post("journal.sync", {"reject": True})
-    trial.wait_for(failed, "failed")
+    trial.wait_for(failed, status="failed")
     trial.client.retry(failed or "")
-    trial.wait_for(failed, "failed")
+    trial.wait_for(failed, status="failed")

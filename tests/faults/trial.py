@@ -30,14 +30,18 @@ class Trial:
         """The events whose handlers have ended well, one entry a run."""
         return [e.event for e in self.stack.journal.effects() if e.what == "end"]
 
-    def wait_for(self, event: str | None, status: str, within: float = 8.0) -> None:
-        """Looks by recorded GETs until the event has the status; goes on where it never does: what
-        that means is for the checker to say."""
+    def wait_for(self, *events: str | None, status: str, within: float = 8.0) -> None:
+        """Looks by recorded GETs until the events have the status; goes on where they never do:
+        what that means is for the checker to say."""
         end = time.monotonic() + within
-        while event is not None and time.monotonic() < end:
-            seen = self.client.get(event)
-            if seen is not None and seen["status"] == status:
-                return
+        waiting = [event for event in events if event is not None]
+        while waiting and time.monotonic() < end:
+            seen = [self.client.get(event) for event in waiting]
+            waiting = [
+                event
+                for event, document in zip(waiting, seen, strict=True)
+                if document is None or document["status"] != status
+            ]
             time.sleep(0.05)
 
     def drain(self, within: float) -> None:
