@@ -49,23 +49,28 @@ class Acceptor:
             threads=threads,
         )
 
-    async def accept(self, document: Document) -> Accepted:
-        """The stored event, new or known. Raises `KeyReused`, `InvalidEvent` (it can't be stored),
-        `BacklogFull`, `StoreUnavailable`."""
-        if self._breaker.is_open:
-            raise StoreUnavailable("MongoDB is unavailable; nothing was stored")
-        return await self._commits.ask(document)
+    async def accept(self, document: Document, size: int) -> Accepted:
+        """The stored event, new or known; `size`: about how many bytes it has.
 
-    async def accept_many(self, documents: Sequence[Document]) -> list[Accepted | Exception]:
-        """Like `accept`, all in one go; an answer or an error each, in order."""
+        Raises `KeyReused`, `InvalidEvent` (it can't be stored), `BacklogFull`, `StoreUnavailable`.
+        """
         if self._breaker.is_open:
             raise StoreUnavailable("MongoDB is unavailable; nothing was stored")
-        asked = [self._asked(document) for document in documents]
+        return await self._commits.ask(document, size)
+
+    async def accept_many(
+        self, documents: Sequence[Document], size: int
+    ) -> list[Accepted | Exception]:
+        """Like `accept`, all in one go; `size` of all together; an answer or an error each."""
+        if self._breaker.is_open:
+            raise StoreUnavailable("MongoDB is unavailable; nothing was stored")
+        each = size // max(1, len(documents))
+        asked = [self._asked(document, each) for document in documents]
         return [one if isinstance(one, Exception) else await _outcome(one) for one in asked]
 
-    def _asked(self, document: Document) -> asyncio.Future[Accepted] | BacklogFull:
+    def _asked(self, document: Document, size: int) -> asyncio.Future[Accepted] | BacklogFull:
         try:
-            return self._commits.ask(document)
+            return self._commits.ask(document, size)
         except BacklogFull as full:
             return full
 

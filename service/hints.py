@@ -34,14 +34,12 @@ class Hints:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._pause_until = 0.0
-        self.dropped = 0
-        """How many were left to the sweep."""
 
     def send(self, hints: Sequence[Hint]) -> None:
         """Takes hints of jobs that are due now; returns at once. Thread-safe."""
         if time.monotonic() < self._pause_until or self._waiting >= self._most_waiting:
-            self.dropped += len(hints)
-        elif hints:
+            return
+        if hints:
             self._waiting += len(hints)  # two threads may lose a count: see _take
             self._queue.put(hints)
             if self._thread is None:
@@ -66,20 +64,15 @@ class Hints:
     def _run(self) -> None:
         while batch := self._take():
             if time.monotonic() < self._pause_until:
-                self.dropped += len(batch)
                 continue
             try:
                 self._broker.enqueue_many(batch)
             except redis.RedisError as error:
-                self._pause(error, len(batch))
+                self._pause_until = time.monotonic() + _PAUSE_SECONDS
+                _log.warning("Redis is unavailable, hints are left to the sweep: %s", error)
             except Exception:
                 _log.exception("%d hints are left to the sweep", len(batch))
             crash_point("web.after_enqueue")
-
-    def _pause(self, error: redis.RedisError, count: int) -> None:
-        self.dropped += count
-        self._pause_until = time.monotonic() + _PAUSE_SECONDS
-        _log.warning("Redis is unavailable, hints are left to the sweep: %s", error)
 
     def _take(self) -> list[Hint]:
         """All that waits; nothing at the end."""

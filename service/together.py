@@ -17,6 +17,7 @@ from service.errors import BacklogFull, StoreUnavailable
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+_Asked = tuple[Item, "asyncio.Future[Answer]", int]
 _WATCH_SECONDS = 0.25
 
 
@@ -38,22 +39,25 @@ class Together(Generic[Item, Answer]):
         on_late: Callable[[Exception], None] | None = None,
         threads: int = 1,
         most_together: int = 1_000,
+        most_bytes: int = 8_388_608,
         most_waiting: int = 20_000,
     ) -> None:
         self._act, self._after, self._name = act, after, name
         self._timeout_seconds, self._on_late = timeout_seconds, on_late
-        self._most_together, self._most_waiting = most_together, most_waiting
+        self._most_together, self._most_bytes = most_together, most_bytes
+        self._most_waiting = most_waiting
         self._thread_count = threads
         self._threads: list[threading.Thread] = []
-        self._queue: SimpleQueue[tuple[Item, asyncio.Future[Answer]] | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Asked[Item, Answer] | None] = SimpleQueue()
         self._watched: deque[tuple[float, asyncio.Future[Answer]]] = deque()
         self._watching = False
         self._stopped = False
 
-    def ask(self, item: Item) -> asyncio.Future[Answer]:
+    def ask(self, item: Item, size: int = 0) -> asyncio.Future[Answer]:
         """Its answer, in time or not at all: what takes longer fails with `StoreUnavailable`.
 
-        Call it on an event loop. Raises `BacklogFull` where too many wait already.
+        `size` in bytes: large ones are not all acted on together. Call it on an event loop. Raises
+        `BacklogFull` where too many wait already.
         """
         if len(self._watched) >= self._most_waiting:
             self._forget_answered()
@@ -62,7 +66,7 @@ class Together(Generic[Item, Answer]):
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
         self._watched.append((loop.time() + self._timeout_seconds, future))
-        self._queue.put((item, future))
+        self._queue.put((item, future, size))
         if not self._watching:
             self._start(loop)
         return future
@@ -110,25 +114,27 @@ class Together(Generic[Item, Answer]):
         while (batch := self._take()) is not None:
             if not batch:
                 continue
-            items = [item for item, _ in batch]
+            items = [item for item, *_ in batch]
             answers: Sequence[Answer | Exception]
             try:
                 answers = self._act(items)
             except Exception as error:
                 answers = [error] * len(items)
-            _deliver([future for _, future in batch], answers)
+            _deliver([future for _, future, _ in batch], answers)
             if self._after is not None:
                 self._after(items, answers)
 
-    def _take(self) -> list[tuple[Item, asyncio.Future[Answer]]] | None:
+    def _take(self) -> list[_Asked[Item, Answer]] | None:
         """All that waits; what nobody waits for any more is left out."""
         one = self._queue.get()
-        batch: list[tuple[Item, asyncio.Future[Answer]]] = []
+        batch: list[_Asked[Item, Answer]] = []
+        size = 0
         try:
             while one is not None:
                 if not one[1].done():
                     batch.append(one)
-                if len(batch) >= self._most_together:
+                    size += one[2]
+                if len(batch) >= self._most_together or size >= self._most_bytes:
                     return batch
                 one = self._queue.get_nowait()
         except Empty:

@@ -8,6 +8,7 @@ from typing import Any
 from falcon.asgi import Request, Response
 
 from service.api import answers, problems, requests
+from service.api.edge import BODY
 from service.api.intake import Intake
 from service.api.strict_json import check_storable
 from service.errors import (
@@ -47,7 +48,7 @@ class BatchResource:
             ],
             is_large=len(items) > _MANY,
         )
-        outcomes = await self._accept(taken)
+        outcomes = await self._accept(taken, len(req.scope[BODY]))
         results = [_result(outcome, request_id) for outcome in outcomes]
         resp.status = 202 if all(isinstance(o, Accepted) for o in outcomes) else 207
         resp.data = answers.dumps({"results": results})
@@ -83,12 +84,12 @@ class BatchResource:
             detail = f"an event of {size} bytes, and {most} are allowed"
             raise InvalidEvent(detail, [FieldError("", detail)])
 
-    async def _accept(self, taken: Sequence[Taken]) -> list[Accepted | Exception]:
+    async def _accept(self, taken: Sequence[Taken], size: int) -> list[Accepted | Exception]:
         """An outcome for each. Raises `StoreUnavailable` where that kept all out."""
         documents = [one for one in taken if isinstance(one, dict)]
         if documents:
             self._web.backlog.check(len(documents))
-        stored = await self._web.acceptor.accept_many(documents)
+        stored = await self._web.acceptor.accept_many(documents, size)
         lost = next((o for o in stored if isinstance(o, StoreUnavailable)), None)
         if lost is not None and not any(isinstance(o, Accepted) for o in stored):
             raise lost

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from falcon.asgi import Request, Response
 
 from service.api import answers, problems, queries, requests
+from service.api.edge import BODY
 from service.api.intake import Intake
 from service.clock import ServerClock
 from service.mongo import Document
@@ -37,7 +38,7 @@ class EventsResource:
             body, key, problems.request_id_of(req), requests.traceparent(req)
         )
         self._web.backlog.check()
-        answer = await self._web.acceptor.accept(document)
+        answer = await self._web.acceptor.accept(document, len(req.scope[BODY]))
         _write_accepted(resp, answer, self._web.clock)
 
     async def on_get(self, req: Request, resp: Response) -> None:

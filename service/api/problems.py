@@ -47,6 +47,8 @@ _KINDS: dict[type[PulseQueueError], Kind] = {
     BacklogFull: Kind(503, "backlog-full", "Too much is waiting already"),
     StoreUnavailable: Kind(503, "store-unavailable", "MongoDB gave no answer"),
 }
+_PHRASES = {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"}
+"""As RFC 9110 has them; Python's depend on its version."""
 _UNEXPECTED = Kind(500, "internal-error", "Something went wrong here")
 
 
@@ -74,7 +76,7 @@ def members(
 
 def plain(status: int) -> Kind:
     """A problem that is nothing but its status."""
-    return Kind(status, None, HTTPStatus(status).phrase)
+    return Kind(status, None, _PHRASES.get(status) or HTTPStatus(status).phrase)
 
 
 def kind_of(error: PulseQueueError) -> Kind:

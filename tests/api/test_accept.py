@@ -52,7 +52,7 @@ class Parts:
         )
 
     def accept(self, *documents: dict[str, Any]) -> list[Accepted | Exception]:
-        return asyncio.run(self.acceptor.accept_many(documents))
+        return asyncio.run(self.acceptor.accept_many(documents, 0))
 
 
 @pytest.fixture
@@ -71,6 +71,7 @@ def test_one_that_cannot_be_stored_is_nobody_elses_fault(parts: Parts) -> None:
     assert faulty == [17, 31]
     assert all(isinstance(outcomes[i], InvalidEvent) for i in faulty)
     assert parts.jobs.count_documents({}) == 48
+    eventually(lambda: len(parts.outbox.sent) == 48)
     assert sorted(h.job_id for h in parts.outbox.sent) == sorted(
         d["_id"] for i, d in enumerate(documents) if i not in faulty
     )
@@ -93,14 +94,15 @@ def test_replays_are_neither_counted_nor_hinted_at(parts: Parts) -> None:
     assert isinstance(outcomes[1], Accepted)
     assert outcomes[1].replayed
     assert isinstance(outcomes[2], KeyReused)
-    assert [hint.job_id for hint in parts.outbox.sent] == [first["_id"]]
     eventually(lambda: parts.counters.read().get("email", {}).get("received") == 1)
+    assert [hint.job_id for hint in parts.outbox.sent] == [first["_id"]]
 
 
 def test_what_is_due_later_is_not_hinted_at_now(parts: Parts) -> None:
     soon = new_job_document(at=ServerClock().now(), delay_ms=30_000)
     late = new_job_document(at=ServerClock().now(), delay_ms=90_000)
     parts.accept(soon, late)
+    eventually(lambda: parts.counters.read().get("email", {}).get("received") == 2)
     assert parts.outbox.sent == []
     assert [hint.job_id for hint in parts.outbox.later] == [soon["_id"]]
 

@@ -68,6 +68,20 @@ def test_a_batch_is_bounded() -> None:
     asyncio.run(main())
 
 
+def test_large_ones_are_not_all_taken_together() -> None:
+    async def main() -> None:
+        act = Doubler()
+        doubler = together(act, most_bytes=100)
+        act.may.clear()
+        asked = [doubler.ask(n, size=40) for n in range(10)]
+        act.may.set()
+        await asyncio.gather(*asked)
+        assert max(map(len, act.batches)) <= 3
+        doubler.stop()
+
+    asyncio.run(main())
+
+
 def test_one_error_is_nobody_elses() -> None:
     async def main() -> None:
         doubler = together(Doubler())
