@@ -108,10 +108,12 @@ class Committer(threading.Thread):
 
     def _commit(self, batch: list[Settled]) -> None:
         crash_point("worker.before_commit")
+        counts = _counts(batch)
         written = self._write(batch)
         crash_point("worker.after_commit")
+        # At once: what dies before this leaves the batch uncounted.
+        self._count(counts if written == batch else _counts(written), len(batch) - len(written))
         self._registry.remove(s.held for s in batch)
-        self._count(written, len(batch) - len(written))
         self._tell_redis(batch, written)
         crash_point("worker.after_ack")
         try:
@@ -151,10 +153,7 @@ class Committer(threading.Thread):
                 time.sleep(self._rng.uniform(pause / 2, pause))
                 pause = min(2 * pause, _RETRY_SECONDS[1])
 
-    def _count(self, written: Sequence[Settled], fenced: int) -> None:
-        deltas = Deltas()
-        for settled in written:
-            observe(deltas, settled.held.job, settled.verdict)
+    def _count(self, deltas: Deltas, fenced: int) -> None:
         if fenced:
             _log.warning("%d late outcomes were fenced off", fenced)
             deltas.add(WORKER_COUNTS, "fenced", fenced)
@@ -183,6 +182,13 @@ class Committer(threading.Thread):
         except redis.RedisError as error:
             # Late acks cost only duplicates, and the sweep dispatches what has no message.
             _log.warning("Redis was not told of %d outcomes: %s", len(batch), error)
+
+
+def _counts(batch: Sequence[Settled]) -> Deltas:
+    deltas = Deltas()
+    for settled in batch:
+        observe(deltas, settled.held.job, settled.verdict)
+    return deltas
 
 
 def _is_given_back(verdict: Verdict) -> bool:

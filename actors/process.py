@@ -225,10 +225,10 @@ class WorkerProcess:
             self._workers.forget_older_than(_FORGET_WORKERS_SECONDS)
 
     def look_at_redis(self) -> None:
-        """Whether Redis answers: where it doesn't, jobs come straight from MongoDB."""
+        """Whether Redis can be used: where it can't, jobs come straight from MongoDB."""
         supply = self._supply
         try:
-            self._broker.client.ping()
+            self._broker.probe()
         except redis.RedisError as error:
             if not supply.redis_away.is_set():
                 _log.warning("Redis is away, jobs come straight from MongoDB: %s", error)

@@ -64,6 +64,8 @@ class Breaker:
                 time.sleep(self._every_seconds)
             else:
                 break
+        if self._closing:
+            return
         self.is_open = False
         self._closed.set()
         _log.info("%s is available after %.1f s", self._name, time.monotonic() - since)

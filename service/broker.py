@@ -148,6 +148,11 @@ class PulseBroker(RedisBroker):
         keys = [self.messages_key(queue), self.acks_key(queue)]
         self._ack_script(keys=keys, args=list(ids), client=pipeline)
 
+    def probe(self) -> None:
+        """Raises `redis.RedisError` where Redis gives no answer or takes no writes: one that is out
+        of memory answers a PING, and lets nothing be enqueued."""
+        self.client.set(f"{self.namespace}:__probe__", b"", px=60_000)
+
     def has_overflow(self, queue: str) -> bool:
         """Whether MongoDB holds jobs of the queue that have no message."""
         return bool(self.client.exists(self.overflow_key(queue)))

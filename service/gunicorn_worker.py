@@ -91,10 +91,10 @@ class PulseWorker(gasgi.ASGIWorker):  # type: ignore[misc]
     """Whether every answer says that its connection ends."""
 
     def init_process(self) -> None:
+        self.init_signals()  # first: until now they are handled as in the master, which is not here
         from service.api.edge import RequestIds
 
         self.request_ids = RequestIds()
-        self.init_signals()  # until now they are handled as in the master: queued for its loop
         self.connections: set[PulseProtocol] = set()
         self.headers_seconds = Settings.from_env().body_timeout_seconds
         gasgi.ASGIProtocol = PulseProtocol  # this process runs nothing else

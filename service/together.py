@@ -6,6 +6,7 @@ Never a timer: alone, a request is acted on at once; under load, the batches gro
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from service.errors import BacklogFull, StoreUnavailable
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+_log = logging.getLogger(__name__)
 _Asked = tuple[Item, "asyncio.Future[Answer]", int]
 _WATCH_SECONDS = 0.25
 
@@ -121,8 +123,14 @@ class Together(Generic[Item, Answer]):
             except Exception as error:
                 answers = [error] * len(items)
             _deliver([future for _, future, _ in batch], answers)
-            if self._after is not None:
+            self._follow_up(items, answers)
+
+    def _follow_up(self, items: Sequence[Item], answers: Sequence[Answer | Exception]) -> None:
+        if self._after is not None:
+            try:
                 self._after(items, answers)
+            except Exception:  # the thread must live: the next ones wait for it
+                _log.exception("what follows from %s failed", self._name)
 
     def _take(self) -> list[_Asked[Item, Answer]] | None:
         """All that waits; what nobody waits for any more is left out."""

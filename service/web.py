@@ -63,8 +63,8 @@ class WebProcess:
         self.changes = Changes(stores, self.hints, clock, self.waiting.tell)
         self.backlog = Backlog(self._count_waiting, settings.max_backlog_jobs)
         self.http_times = HttpTimes(stores.counters)
-        self.totals = Totals(stores, lambda: catalog.queues, clock, broker.client.ping)
-        self.health = Health(broker.client.ping, self._read_workers)
+        self.totals = Totals(stores, lambda: catalog.queues, clock, broker.probe)
+        self.health = Health(broker.probe, self._read_workers)
         self._clock_reader = _ClockReader(stores, clock)
 
     def start(self) -> None:

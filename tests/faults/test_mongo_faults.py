@@ -34,29 +34,22 @@ def refused_or_accepted(stack: Stack, seconds: float) -> tuple[list[str], int]:
     return events, refused
 
 
-def test_an_event_that_was_accepted_survives_a_killed_mongodb(stack: Stack) -> None:
+def test_what_was_accepted_survives_a_killed_mongodb_and_posts_are_accepted_again(
+    stack: Stack,
+) -> None:
     slow = [stack.api.post("journal.sync", {"duration_ms": 1_000}) for _ in range(10)]
     fast = [stack.api.post("journal.sync") for _ in range(20)]
-    stack.mongo.kill()
-    _, refused = refused_or_accepted(stack, 1.5)
-    assert refused > 0
-    stack.mongo.start()
-    for event in slow + fast:
-        seen = eventually(lambda e=event: stack.api.get(e), within=12)
-        seen = stack.api.wait_final(event, within=20)
-        assert seen["status"] == "completed"
-        assert sum(e["outcome"] == "completed" for e in seen["history"]) == 1
-
-
-def test_posts_are_accepted_again_soon_after_mongodb_came_back(stack: Stack) -> None:
     stack.mongo.kill()
     _, refused = refused_or_accepted(stack, 1.0)
     assert refused > 0
     assert stack.api.http.get("/health").status_code == 503
     assert stack.api.http.get("/health/live").status_code == 200
     stack.mongo.start()
-    event = eventually(lambda: stack.api.post("journal.sync"), "a post is accepted", within=12)
-    assert stack.api.wait_final(event)["status"] == "completed"
+    after = eventually(lambda: stack.api.post("journal.sync"), "a post is accepted", within=12)
+    for event in [*slow, *fast, after]:
+        seen = stack.api.wait_final(event, within=20)
+        assert seen["status"] == "completed"
+        assert sum(e["outcome"] == "completed" for e in seen["history"]) == 1
 
 
 def test_a_post_to_a_hung_mongodb_is_refused_in_time_and_what_was_accepted_completes(
@@ -142,6 +135,7 @@ def test_a_claim_that_a_hung_mongodb_carries_out_late_strands_no_job(stack: Stac
         assert len(stack.journal.ends(event)) == 1
 
 
+@pytest.mark.soak
 def test_workers_that_start_without_mongodb_wait_and_say_so(stack: Stack) -> None:
     stack.mongo_proxy.refuse()
     worker = stack.add_worker()

@@ -164,13 +164,13 @@ def test_plain_dramatiq_loses_track_of_delayed_messages_after_a_lost_connection(
     ran = threading.Event()
     message = actor(plain, ran.set)
     with working(plain):
-        message.send_with_options(delay=2_500)
+        message.send_with_options(delay=1_500)
         delayed = f"dramatiq:{QUEUE}.DQ"
         eventually(lambda: plain.client.llen(delayed) == 0, "the worker has it in its memory")
         plain_redis.kill()
         time.sleep(0.5)  # an outage, not a wait
         plain_redis.start()
-        assert not ran.wait(6)
+        assert not ran.wait(4)
 
 
 def test_a_delayed_event_runs_in_time_though_redis_died_here(stack: Stack) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from service.job import Hint
 from service.messages import hint_message, redis_id
 from tests.faults.stack import Stack
@@ -11,6 +13,7 @@ from tests.faults.stack import Stack
 NEW = {"TEST_NEW_TYPE": "1"}
 
 
+@pytest.mark.soak
 def test_events_of_a_type_that_only_new_workers_know_are_left_to_them(stack: Stack) -> None:
     """The old worker was there first, and leads the sweep."""
     with stack.only_workers(1), stack.web(**NEW) as web, stack.more_workers(1, **NEW):

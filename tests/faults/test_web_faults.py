@@ -104,4 +104,5 @@ def test_a_waiting_get_is_answered_though_the_web_is_stopped(stack: Stack) -> No
         stack.wait_held(event)
         web.terminate()
         thread.join(15)
-        assert [a.json()["status"] for a in answers] == ["completed"]
+        assert [a.status_code for a in answers] == [200]
+        assert answers[0].json()["status"] in {"processing", "completed"}

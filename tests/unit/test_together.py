@@ -111,6 +111,20 @@ def test_what_raises_fails_all_and_the_next_are_answered() -> None:
     asyncio.run(main())
 
 
+def test_what_follows_may_fail_without_harm() -> None:
+    def after(_numbers: Sequence[int], _answers: Sequence[int | Exception]) -> None:
+        raise RuntimeError("after all")
+
+    async def main() -> None:
+        doubler: Together[int, int] = Together(
+            Doubler(), name="test", timeout_seconds=5, after=after
+        )
+        assert [await doubler.ask(n) for n in range(3)] == [0, 2, 4]
+        doubler.stop()
+
+    asyncio.run(main())
+
+
 def test_an_answer_that_takes_too_long_is_given_up() -> None:
     async def main() -> None:
         act, late = Doubler(), list[Exception]()
