@@ -14,6 +14,7 @@ from pymongo import ReturnDocument, UpdateMany, UpdateOne
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import AutoReconnect, BulkWriteError
+from pymongo.read_concern import ReadConcern
 
 from service.clock import from_ms
 from service.errors import KeyReused, NotAllowedNow, StoreUnavailable, UnknownEvent
@@ -108,6 +109,8 @@ class JobStore:
         history_limit: int = 100,
     ) -> None:
         self._jobs: Collection[Document] = database["jobs"]
+        # What clients see is what a majority has: a primary that dies takes back the rest.
+        self._lasting = self._jobs.with_options(read_concern=ReadConcern("majority"))
         self._retention = retention or Retention()
         self._history_limit = history_limit
         self._claim_number = itertools.count()
@@ -399,7 +402,7 @@ class JobStore:
     def get(self, job_id: str) -> Document:
         """Raises `UnknownEvent`."""
         with mongo_errors():
-            document = self._jobs.find_one({"_id": job_id})
+            document = self._lasting.find_one({"_id": job_id})
         if document is None:
             raise UnknownEvent(f"no event has the id {job_id}")
         return document
@@ -407,7 +410,7 @@ class JobStore:
     def get_many(self, job_ids: Sequence[str]) -> list[Document | UnknownEvent]:
         """Each job's document, in order, or that there is none."""
         with mongo_errors():
-            found = {d["_id"]: d for d in self._jobs.find({"_id": {"$in": list(set(job_ids))}})}
+            found = {d["_id"]: d for d in self._lasting.find({"_id": {"$in": list(set(job_ids))}})}
         return [
             found.get(job_id) or UnknownEvent(f"no event has the id {job_id}") for job_id in job_ids
         ]
@@ -416,7 +419,7 @@ class JobStore:
         """Those of the jobs that have a final status, or are gone."""
         query = {"_id": {"$in": list(job_ids)}, "status": {"$in": ["pending", "processing"]}}
         with mongo_errors():
-            still_open = {d["_id"] for d in self._jobs.find(query, {"_id": 1})}
+            still_open = {d["_id"] for d in self._lasting.find(query, {"_id": 1})}
         return [job_id for job_id in job_ids if job_id not in still_open]
 
     def cancel(self, job_id: str, now: datetime) -> tuple[Document, bool]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import bson
 from pymongo.database import Database
+from pymongo.read_concern import ReadConcern
 
 from service.ids import first_id_at
 from service.mongo import Document
@@ -54,11 +55,12 @@ class Listing:
 
     def __init__(self, database: Database[Document]) -> None:
         self._jobs = database["jobs"]
+        self._lasting = self._jobs.with_options(read_concern=ReadConcern("majority"))
 
     def page(self, which: Filter, limit: int, below: str | None = None) -> list[Document]:
         """Newest first, at most `limit`, only ids before `below`."""
         with mongo_errors():
-            found = self._jobs.find(which.query(below=below), sort=[("_id", -1)], limit=limit)
+            found = self._lasting.find(which.query(below=below), sort=[("_id", -1)], limit=limit)
             return list(found)
 
     def bounded_page(

@@ -32,7 +32,9 @@ class Web:
         self._env = _environment(settings) | {"PORT": str(self.port)} | dict(env or {})
         self.url = f"http://{HOST}:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
-        self.http = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+        # The server closes a connection that was idle for 5 s: the client must do so before.
+        limits = httpx.Limits(keepalive_expiry=2)
+        self.http = httpx.Client(base_url=self.url, timeout=30, trust_env=False, limits=limits)
 
     def start(self, wait: bool = True) -> None:
         command = [

@@ -19,7 +19,10 @@ class Api:
         self.http = httpx.Client(
             base_url=f"http://127.0.0.1:{port}",
             timeout=timeout_seconds,
-            limits=httpx.Limits(max_connections=64, max_keepalive_connections=64),
+            # The server closes a connection that was idle for 5 s: the client must do so before.
+            limits=httpx.Limits(
+                max_connections=64, max_keepalive_connections=64, keepalive_expiry=2
+            ),
             trust_env=False,
         )
 

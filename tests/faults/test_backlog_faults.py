@@ -17,7 +17,7 @@ def test_redis_holds_no_more_than_its_window_and_a_long_backlog_completes(stack:
         worker.freeze()
         with stack.web(REDIS_WINDOW_MESSAGES=str(WINDOW)) as web:
             api = stack.api_of(web)
-            events = [e for _ in range(2) for e in api.post_many([{"type": "journal.async"}] * 300)]
+            events = api.post_many([{"type": "journal.async"}] * 400)
             eventually(lambda: stack.redis_client.llen("dramatiq:default") >= WINDOW - 1)
             assert stack.redis_client.hlen("dramatiq:default.msgs") <= 2 * WINDOW
         worker.thaw()
@@ -35,7 +35,7 @@ def test_after_an_outage_of_all_workers_what_has_waited_runs_once_each(stack: St
     for worker in stack.workers:
         worker.wanted = False
         worker.kill()
-    events = stack.api.post_many([{"type": "journal.async", "payload": {"duration_ms": 20}}] * 600)
+    events = stack.api.post_many([{"type": "journal.async", "payload": {"duration_ms": 20}}] * 300)
     stack.redis_client.flushall()
     for worker in stack.workers:
         worker.wanted = True

@@ -24,6 +24,7 @@ def test_events_of_a_type_that_only_new_workers_know_are_left_to_them(stack: Sta
             assert (seen["status"], seen["attempts"]) == ("completed", 1)
 
 
+@pytest.mark.soak
 def test_events_wait_for_a_worker_that_knows_their_type(stack: Stack) -> None:
     with stack.only_workers(1), stack.web(**NEW) as web:
         api = stack.api_of(web)
