@@ -30,40 +30,42 @@ class PulseProtocol(ASGIProtocol):  # type: ignore[misc]
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self.worker.connections.add(self)
-        loop = self.worker.loop
-        self._late = loop.call_later(self.worker.headers_seconds, self._headers_are_late)
+        self._expect_headers(self.worker.headers_seconds)
+        if self.worker.leaving:
+            self.say_close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_timer()
+        if self._late is not None:
+            self._late.cancel()
         self.worker.connections.discard(self)
         super().connection_lost(exc)
+
+    def say_close(self) -> None:
+        """From now on every answer says that the connection ends with it."""
+        self._keepalive = 0
 
     def end(self) -> None:
         """Closes it where it is idle between two requests; a first request must come soon; one that
         is being answered closes itself after that."""
-        if self._late is not None:
-            self._late.cancel()
-            self._late = self.worker.loop.call_later(_LAST_HEADERS_SECONDS, self._headers_are_late)
+        if not self._has_begun:
+            self._expect_headers(_LAST_HEADERS_SECONDS)
         elif self._awaiting_request:
             self._keepalive_timeout()
 
-    def _will_close(self, request: Any, response_requires_close: bool) -> bool:
-        return self.worker.leaving or bool(super()._will_close(request, response_requires_close))
+    @property
+    def _has_begun(self) -> bool:
+        return self._current_request is not None or self.req_count > 1
 
-    def _on_headers_complete(self) -> Any:
-        if self._late is not None:
-            self._stop_timer()
-        return super()._on_headers_complete()
-
-    def _headers_are_late(self) -> None:
-        self._send_error_response(408, "the request's headers did not arrive in time")
-        self._close_transport()
-        self._request_ready.set()
-
-    def _stop_timer(self) -> None:
+    def _expect_headers(self, seconds: float) -> None:
         if self._late is not None:
             self._late.cancel()
-            self._late = None
+        self._late = self.worker.loop.call_later(seconds, self._look_for_headers)
+
+    def _look_for_headers(self) -> None:
+        if not self._has_begun:
+            self._send_error_response(408, "the request's headers did not arrive in time")
+            self._close_transport()
+            self._request_ready.set()
 
     def _send_error_response(
         self, status: int, message: str, extra_headers: tuple[tuple[str, str], ...] = ()
@@ -124,6 +126,8 @@ class PulseWorker(gasgi.ASGIWorker):  # type: ignore[misc]
         told otherwise may be sending its next request."""
         self.leaving = True
         self.asgi.leave()
+        for connection in self.connections:
+            connection.say_close()
         self.loop.call_later(_NOTICE_SECONDS, super().handle_exit_signal)
 
     async def _shutdown(self) -> None:

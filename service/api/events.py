@@ -67,11 +67,10 @@ def _page(documents: list[Document], cursor: str | None) -> bytes:
 
 
 def _write_accepted(resp: Response, answer: Accepted, clock: ServerClock) -> None:
-    made = answers.accepted(answer)
     resp.status = 202
-    resp.data = answers.dumps(made)
+    resp.data = answers.accepted_json(answer)
     resp.content_type = answers.JSON
-    resp.set_header("Location", made["links"]["self"])
+    resp.set_header("Location", answers.path(answer.document["_id"]))
     if answer.replayed or answer.document["run_at"] is not None:
         seconds = answers.retry_after(answer.document, clock)
     else:

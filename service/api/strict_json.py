@@ -58,26 +58,24 @@ def _constant(name: str) -> NoReturn:
     raise _Refused(f"{name} is no JSON number")
 
 
-_decode = json.JSONDecoder(
-    object_pairs_hook=_object, parse_float=_float, parse_constant=_constant
-).decode
-_decode_long_numbers = json.JSONDecoder(
+_strict = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float, parse_constant=_constant)
+_strict_and_long = json.JSONDecoder(
     object_pairs_hook=_object, parse_float=_float, parse_constant=_constant, parse_int=_integer
-).decode
+)
 
 
 def parse(body: bytes, max_nesting: int) -> Parsed:
     """The value that `body` holds. Raises `MalformedBody`."""
     long_number = _find_long_number(body) is not None
-    value = _decoded(body, _decode_long_numbers if long_number else _decode)
+    value = _decoded(body, _strict_and_long if long_number else _strict)
     if body.count(b"{") + body.count(b"[") > max_nesting:
         _check_nesting(value, max_nesting)
     return Parsed(value, long_number or b"\\u" in body)
 
 
-def _decoded(body: bytes, decode: Any) -> Any:
+def _decoded(body: bytes, decoder: json.JSONDecoder) -> Any:
     try:
-        return decode(body.decode())
+        return _scanned(body.decode(), decoder)
     except UnicodeDecodeError as error:
         raise MalformedBody(f"the body is not UTF-8: byte {error.start} can't be read") from None
     except json.JSONDecodeError as error:
@@ -89,6 +87,16 @@ def _decoded(body: bytes, decode: Any) -> Any:
         raise MalformedBody(f"the body is not strict JSON: {error}") from None
     except RecursionError:
         raise MalformedBody("the body is nested too deeply") from None
+
+
+def _scanned(text: str, decoder: json.JSONDecoder) -> Any:
+    """The scanner alone is enough for a text without blanks around; all others, and what is wrong
+    with a text, are the decoder's."""
+    try:
+        value, end = decoder.scan_once(text, 0)
+    except StopIteration:
+        return decoder.decode(text)
+    return value if end == len(text) else decoder.decode(text)
 
 
 def _check_nesting(value: Any, max_nesting: int) -> None:

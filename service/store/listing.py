@@ -70,7 +70,7 @@ class Listing:
         query, documents, size = which.query(below=below), list[Document](), 0
         with (
             mongo_errors(),
-            self._jobs.find(query, sort=[("_id", -1)], limit=limit + 1) as found,
+            self._lasting.find(query, sort=[("_id", -1)], limit=limit + 1) as found,
         ):
             for document in found:
                 if len(documents) == limit or size >= most_bytes:

@@ -211,7 +211,7 @@ def test_messages_for_jobs_that_do_not_wait_are_done_with(bench: Bench) -> None:
     running, over, future = (
         claimed(bench.store),
         claimed(bench.store),
-        accept(bench.store, delay_ms=60_000),
+        accept(bench.store, delay_ms=86_400_000),
     )
     finish(bench.store, over)
     bench.send(running.id, over.id, future["_id"], make_hint().job_id)
@@ -447,7 +447,7 @@ def test_while_redis_is_away_jobs_come_from_mongodb_by_priority(bench: Bench) ->
     high = accept(bench.store, priority="high")["_id"]
     accept(bench.store, type="unknown")
     accept(bench.store, queue="mail")
-    accept(bench.store, delay_ms=60_000)
+    accept(bench.store, delay_ms=86_400_000)
     bench.supply.redis_away.set()
     assert sorted(bench.jobs()) == sorted([high, *normal, low])
     held = bench.registry.get(low)

@@ -20,6 +20,9 @@ def test_the_fast_parser_is_found() -> None:
     worker = SimpleNamespace(cfg=Config(), log=None, asgi=None)
     protocol = PulseProtocol(worker)
     protocol.transport = SimpleNamespace(get_extra_info=lambda _name: None)
+    assert protocol.req_count == 0
+    assert not protocol._has_begun
+    assert protocol._keepalive == worker.cfg.keepalive
     protocol._setup_callback_parser()
     assert type(protocol._callback_parser) is h1c.H1CProtocol
 
@@ -27,8 +30,8 @@ def test_the_fast_parser_is_found() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("connection_made", "connection_lost", "_on_headers_complete", "_will_close"),
-        *("_send_error_response", "_keepalive_timeout", "_close_transport", "_safe_write"),
+        *("connection_made", "connection_lost", "_send_error_response"),
+        *("_keepalive_timeout", "_close_transport", "_safe_write"),
     ],
 )
 def test_what_is_overridden_or_called_is_there(name: str) -> None:
