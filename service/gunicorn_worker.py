@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -31,8 +33,6 @@ class PulseProtocol(ASGIProtocol):  # type: ignore[misc]
         super().connection_made(transport)
         self.worker.connections.add(self)
         self._expect_headers(self.worker.headers_seconds)
-        if self.worker.leaving:
-            self.say_close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._late is not None:
@@ -40,9 +40,11 @@ class PulseProtocol(ASGIProtocol):  # type: ignore[misc]
         self.worker.connections.discard(self)
         super().connection_lost(exc)
 
-    def say_close(self) -> None:
-        """From now on every answer says that the connection ends with it."""
-        self._keepalive = 0
+    @classmethod
+    def say_close(cls) -> None:
+        """From now on every answer of this process says that its connection ends with it. (Asking
+        the worker each time would cost every request.)"""
+        cls._will_close = lambda *_: True
 
     def end(self) -> None:
         """Closes it where it is idle between two requests; a first request must come soon; one that
@@ -126,25 +128,38 @@ class PulseWorker(gasgi.ASGIWorker):  # type: ignore[misc]
         told otherwise may be sending its next request."""
         self.leaving = True
         self.asgi.leave()
-        for connection in self.connections:
-            connection.say_close()
+        PulseProtocol.say_close()
         self.loop.call_later(_NOTICE_SECONDS, super().handle_exit_signal)
 
     async def _shutdown(self) -> None:
         """Whoever has connected is answered; idle connections don't hold up the end."""
         await self._take_last_connections()
-        for server in self.servers:
-            server.close()
         for connection in list(self.connections):
             connection.end()
         await super()._shutdown()
 
     async def _take_last_connections(self) -> None:
-        """A listening socket that is closed resets what the kernel has queued for it. So nothing
-        more may queue, and then the loop gets the time to accept what is there."""
+        """A listening socket that is closed resets what the kernel has queued for it. So hardly
+        anything may queue any more, and the socket is closed right after its queue was empty."""
         self._listen(0)
+        listeners = [listener.sock.dup() for listener in self.sockets]
+        for server in self.servers:
+            server.close()
         await asyncio.sleep(_LAST_CONNECTIONS_SECONDS)
+        for connection in [c for listener in listeners for c in _queued(listener)]:
+            await self.loop.connect_accepted_socket(lambda: PulseProtocol(self), connection)
 
     def _listen(self, backlog: int) -> None:
         for listener in self.sockets:
             listener.sock.listen(backlog)
+
+
+def _queued(listener: socket.socket) -> list[socket.socket]:
+    """The connections that have queued; closes the listener."""
+    connections = []
+    listener.setblocking(False)
+    with suppress(BlockingIOError):
+        while True:
+            connections.append(listener.accept()[0])
+    listener.close()
+    return connections

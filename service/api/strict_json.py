@@ -93,7 +93,7 @@ def _scanned(text: str, decoder: json.JSONDecoder) -> Any:
     """The scanner alone is enough for a text without blanks around; all others, and what is wrong
     with a text, are the decoder's."""
     try:
-        value, end = decoder.scan_once(text, 0)
+        value, end = decoder.scan_once(text, 0)  # type: ignore[attr-defined]  # since 2.7
     except StopIteration:
         return decoder.decode(text)
     return value if end == len(text) else decoder.decode(text)
