@@ -8,7 +8,6 @@ It reaches into gunicorn's own classes, whose version is pinned; a test looks at
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 import socket
 from contextlib import suppress
@@ -20,7 +19,6 @@ from gunicorn.workers import gasgi
 
 from service.settings import Settings
 
-_GARBAGE_THRESHOLD = 10_000
 _LAST_HEADERS_SECONDS = 1.0
 _LAST_CONNECTIONS_SECONDS = 0.05
 _NOTICE_SECONDS = 0.3
@@ -52,8 +50,7 @@ class PulseProtocol(ASGIProtocol):  # type: ignore[misc]
         """Closes it where it is idle between two requests; a first request must come soon; one that
         is being answered closes itself after that."""
         if not self._has_begun:
-            self._expect_headers(_GARBAGE_THRESHOLD = 10_000
-_LAST_HEADERS_SECONDS)
+            self._expect_headers(_LAST_HEADERS_SECONDS)
         elif self._awaiting_request:
             self._keepalive_timeout()
 
@@ -116,10 +113,6 @@ class PulseWorker(gasgi.ASGIWorker):  # type: ignore[misc]
             signal.signal(number, signal.SIG_DFL)
 
     def run(self) -> None:
-        # What is here by now stays: the garbage collector needn't go through it again and again.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(_GARBAGE_THRESHOLD)
         super().init_signals()
         super().run()
 
