@@ -4,9 +4,9 @@
     async def send_email(payload, context):
         ...
 
-A handler takes the payload (as its schema loaded it) and a `Context`; it returns a JSON value,
-raises to fail, raises `Reject` for a failure that no retry mends. An `async def` handler runs on
-its process's event loop and holds no thread while it waits.
+A handler takes the payload (as it was posted; its schema only judges it) and a `Context`; it
+returns a JSON value, raises to fail, raises `Reject` for a failure that no retry mends. An
+`async def` handler runs on its process's event loop and holds no thread while it waits.
 """
 
 from __future__ import annotations

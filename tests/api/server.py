@@ -32,7 +32,7 @@ class Web:
         self._env = _environment(settings) | {"PORT": str(self.port)} | dict(env or {})
         self.url = f"http://{HOST}:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
-        # The server closes a connection that was idle for 5 s: the client must do so before.
+        # A server that is stopped closes idle connections: better not to hold old ones.
         limits = httpx.Limits(keepalive_expiry=2)
         self.http = httpx.Client(base_url=self.url, timeout=30, trust_env=False, limits=limits)
 

@@ -19,7 +19,7 @@ class Api:
         self.http = httpx.Client(
             base_url=f"http://127.0.0.1:{port}",
             timeout=timeout_seconds,
-            # The server closes a connection that was idle for 5 s: the client must do so before.
+            # A server that is stopped closes idle connections: better not to hold old ones.
             limits=httpx.Limits(
                 max_connections=64, max_keepalive_connections=64, keepalive_expiry=2
             ),
