@@ -50,9 +50,9 @@ class Load:
     def _act(self, client: Client, rng: random.Random) -> None:
         chance = rng.random()
         if self._posted < self._rate * (time.monotonic() - self._began):
-            self._posted += (
-                self._post_batch(client, rng) if chance < 0.2 else self._post(client, rng)
-            )
+            # Not in one statement: what others post meanwhile would not be counted.
+            count = self._post_batch(client, rng) if chance < 0.2 else self._post(client, rng)
+            self._posted += count
         elif self._recent:
             event = rng.choice(self._recent)
             if chance < 0.1:

@@ -57,7 +57,11 @@ def test_a_worker_and_a_web_whose_clocks_are_off_by_an_hour_do_nothing_wrong(
         stack.database["jobs"].delete_one({"_id": far})
 
 
-@pytest.mark.parametrize("seconds", [HOUR, -HOUR], ids=["ahead", "back"])
+@pytest.mark.parametrize(
+    "seconds",
+    [pytest.param(HOUR, marks=pytest.mark.soak), -HOUR],
+    ids=["ahead", "back"],
+)
 def test_a_worker_goes_on_when_its_hosts_clock_is_set(stack: Stack, seconds: float) -> None:
     env = skewed(stack, "set", 0)
     with stack.only_workers(1, **env):

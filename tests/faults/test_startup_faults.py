@@ -45,6 +45,7 @@ def test_a_worker_without_mongodb_waits_says_so_and_stops_when_told(tmp_path: Pa
     assert process.stop(10) == 0
 
 
+@pytest.mark.soak
 def test_a_web_without_servers_answers_503_says_so_and_stops_when_told(tmp_path: Path) -> None:
     from tests.faults.api import Api
 

@@ -157,6 +157,7 @@ def test_a_dead_letter_that_cant_be_sent_arrives_later_here(stack: Stack) -> Non
     eventually(lambda: "dead_lettered_at" in stack.document(event), "it arrives", within=12)
 
 
+@pytest.mark.soak
 def test_plain_dramatiq_loses_track_of_delayed_messages_after_a_lost_connection(
     plain: RedisBroker, plain_redis: RedisServer
 ) -> None:

@@ -37,7 +37,12 @@ def test_all_jobs_of_a_killed_worker_complete_once(stack: Stack) -> None:
 
 @pytest.mark.parametrize(
     "point",
-    ["worker.after_fetch", "worker.after_claim", "worker.before_commit", "worker.after_commit"],
+    [
+        "worker.after_fetch",
+        pytest.param("worker.after_claim", marks=pytest.mark.soak),
+        "worker.before_commit",
+        "worker.after_commit",
+    ],
 )
 def test_a_worker_that_dies_at_any_point_loses_nothing(stack: Stack, point: str) -> None:
     with stack.only_workers(1, CRASH_POINT=point) as [worker]:
