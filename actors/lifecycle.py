@@ -12,6 +12,7 @@ import dramatiq
 from dramatiq.middleware import Middleware
 
 from actors.process import WorkerProcess
+from service import garbage
 from service.broker import PulseBroker
 from service.catalog import Catalog
 from service.errors import SettingError
@@ -75,6 +76,7 @@ class Lifecycle(Middleware):
                 "tidy": (_TIDY_SECONDS, process.tidy),
             }
         )
+        garbage.settle()
         _log.info("worker is ready", extra={"worker": process.identity.id})
 
     def before_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:

@@ -15,9 +15,10 @@ from service.breaker import Breaker
 from service.clock import ServerClock
 from service.crash import crash_point
 from service.errors import BacklogFull, StoreUnavailable
-from service.hints import Hints
+from service.follow_up import FollowUp
 from service.mongo import Document
-from service.store import Accepted, Counters, Deltas, JobStore
+from service.store import Accepted, Deltas, JobStore
+from service.store.jobs import hint_of
 from service.together import Together
 
 _log = logging.getLogger(__name__)
@@ -30,20 +31,19 @@ class Acceptor:
     def __init__(
         self,
         store: JobStore,
-        counters: Counters,
-        hints: Hints,
+        follow_up: FollowUp,
         clock: ServerClock,
         breaker: Breaker,
         *,
         timeout_seconds: float,
         threads: int = 1,
     ) -> None:
-        self._store, self._counters, self._hints, self._clock = store, counters, hints, clock
+        self._store, self._follow_up, self._clock = store, follow_up, clock
         self._breaker = breaker
         self._commits: Together[Document, Accepted] = Together(
             self._commit,
             name="commit",
-            after=self._follow_up,
+            after=self._after,
             on_late=breaker.trip,
             timeout_seconds=timeout_seconds,
             threads=threads,
@@ -108,27 +108,24 @@ class Acceptor:
             half = len(documents) // 2
             return [*self._stored(documents[:half]), *self._stored(documents[half:])]
 
-    def _follow_up(
+    def _after(
         self, documents: Sequence[Document], answers: Sequence[Accepted | Exception]
     ) -> None:
-        """Counts and hints; whatever fails here, the sweep finds the jobs."""
-        fresh = [a for a in answers if isinstance(a, Accepted) and not a.replayed]
+        fresh = [a.document for a in answers if isinstance(a, Accepted) and not a.replayed]
         self._hint(fresh)
         deltas = Deltas()
-        for accepted in fresh:
-            deltas.add(accepted.document["type"], "received")
-        try:
-            self._counters.add(deltas)
-        except StoreUnavailable as error:
-            _log.warning("%d events were not counted: %s", len(fresh), error)
+        for document in fresh:
+            deltas.add(document["type"], "received")
+        self._follow_up.count(deltas)
 
-    def _hint(self, fresh: Sequence[Accepted]) -> None:
+    def _hint(self, fresh: Sequence[Document]) -> None:
+        """Whatever fails here, the sweep finds the jobs."""
         now = self._clock.now()
-        self._hints.send([a.hint for a in fresh if a.document["next_attempt_at"] <= now])
-        for accepted in fresh:
-            wait = accepted.document["next_attempt_at"] - now
+        self._follow_up.hint([hint_of(d) for d in fresh if d["next_attempt_at"] <= now])
+        for document in fresh:
+            wait = document["next_attempt_at"] - now
             if timedelta(0) < wait <= _SOON:
-                self._hints.send_later(accepted.hint, wait.total_seconds())
+                self._follow_up.hint_later(hint_of(document), wait.total_seconds())
 
 
 async def _outcome(future: asyncio.Future[Accepted]) -> Accepted | Exception:

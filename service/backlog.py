@@ -6,12 +6,14 @@ a request never waits for it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from service.errors import BacklogFull
 from service.readings import Reading
 
 _FRESH_SECONDS = 0.5
+_LOOK_SECONDS = 0.05
 _RETRY_SECONDS = 5
 
 
@@ -21,16 +23,24 @@ class Backlog:
     def __init__(self, count: Callable[[], int], limit: int) -> None:
         self._limit = limit
         self._reading: Reading[int] = Reading(count, name="backlog", fresh_seconds=_FRESH_SECONDS)
-        self._counted_at = float("-inf")
+        self._counted_at = self._look_at = float("-inf")
+        self._room = float("inf")
         self._since = 0
 
     def check(self, more: int = 1) -> None:
         """Takes note of `more` events. Raises `BacklogFull` where the limit is reached."""
         if not self._limit:
             return
-        known = self._reading.refresh()
-        if known.read_at != self._counted_at:
-            self._counted_at, self._since = known.read_at, 0
-        if known.value is not None and known.value + self._since + more > self._limit:
+        if time.monotonic() >= self._look_at:
+            self._look()
+        if self._since + more > self._room:
             raise BacklogFull(f"{self._limit} events wait already", _RETRY_SECONDS)
         self._since += more
+
+    def _look(self) -> None:
+        """Asking whether there is a new reading costs more than all the rest here."""
+        self._look_at = time.monotonic() + _LOOK_SECONDS
+        known = self._reading.refresh()
+        if known.value is not None and known.read_at != self._counted_at:
+            self._counted_at, self._since = known.read_at, 0
+            self._room = self._limit - known.value

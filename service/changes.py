@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection
 
 from service.clock import ServerClock
-from service.errors import StoreUnavailable
-from service.hints import Hints
+from service.follow_up import FollowUp
 from service.mongo import Document
 from service.store import Deltas, Filter, Stores
 from service.store.jobs import hint_of
-
-_log = logging.getLogger(__name__)
 
 
 class Changes:
@@ -21,11 +17,11 @@ class Changes:
     def __init__(
         self,
         stores: Stores,
-        hints: Hints,
+        follow_up: FollowUp,
         clock: ServerClock,
         tell: Callable[[Collection[str]], None],
     ) -> None:
-        self._stores, self._hints, self._clock, self._tell = stores, hints, clock, tell
+        self._stores, self._follow_up, self._clock, self._tell = stores, follow_up, clock, tell
 
     def cancel(self, job_id: str) -> Document:
         """The job, cancelled or asked to stop. Raises `UnknownEvent`, `NotAllowedNow`."""
@@ -34,16 +30,13 @@ class Changes:
             self._tell({job_id})
             deltas = Deltas()
             deltas.add(document["type"], "cancelled")
-            try:
-                self._stores.counters.add(deltas)
-            except StoreUnavailable as error:
-                _log.warning("a cancelled job was not counted: %s", error)
+            self._follow_up.count(deltas)
         return document
 
     def retry(self, job_id: str) -> Document:
         """The job, pending again. Raises `UnknownEvent`, `NotAllowedNow`."""
         document = self._stores.jobs.retry(job_id, self._clock.now())
-        self._hints.send([hint_of(document)])
+        self._follow_up.hint([hint_of(document)])
         return document
 
     def retry_many(self, which: Filter, *, dry_run: bool) -> tuple[int, int]:
@@ -53,6 +46,6 @@ class Changes:
             return matched, 0
         retried = 0
         for documents in self._stores.listing.retry_many(which, self._clock.now()):
-            self._hints.send([hint_of(document) for document in documents])
+            self._follow_up.hint([hint_of(document) for document in documents])
             retried += len(documents)
         return max(matched, retried), retried

@@ -17,6 +17,7 @@ import orjson
 from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.workers import gasgi
 
+from service import garbage
 from service.settings import Settings
 
 _LAST_HEADERS_SECONDS = 1.0
@@ -113,6 +114,7 @@ class PulseWorker(gasgi.ASGIWorker):  # type: ignore[misc]
             signal.signal(number, signal.SIG_DFL)
 
     def run(self) -> None:
+        garbage.settle()
         super().init_signals()
         super().run()
 

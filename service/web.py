@@ -15,8 +15,8 @@ from service.catalog import Catalog
 from service.changes import Changes
 from service.clock import ServerClock
 from service.errors import StoreUnavailable
+from service.follow_up import FollowUp
 from service.health import Health
-from service.hints import Hints
 from service.http_times import HttpTimes
 from service.offload import Aside, Lookup, Offload
 from service.settings import Settings, without_password
@@ -47,11 +47,10 @@ class WebProcess:
         # A little more than the driver's own: its word is better than none.
         timeout_seconds = settings.mongodb_timeout_ms / 1000 + 0.5
         self.breaker = Breaker("MongoDB", self._prepare)
-        self.hints = Hints(broker)
+        self.follow_up = FollowUp(broker, stores.counters)
         self.acceptor = Acceptor(
             stores.jobs,
-            stores.counters,
-            self.hints,
+            self.follow_up,
             clock,
             self.breaker,
             timeout_seconds=timeout_seconds,
@@ -60,7 +59,7 @@ class WebProcess:
         self.offload = Offload(self.breaker, timeout_seconds)
         self.aside = Aside()
         self.waiting = Waiting(broker.client, stores.jobs.finals, settings.max_waiters)
-        self.changes = Changes(stores, self.hints, clock, self.waiting.tell)
+        self.changes = Changes(stores, self.follow_up, clock, self.waiting.tell)
         self.backlog = Backlog(self._count_waiting, settings.max_backlog_jobs)
         self.http_times = HttpTimes(stores.counters)
         self.totals = Totals(stores, lambda: catalog.queues, clock, broker.probe)
@@ -79,13 +78,13 @@ class WebProcess:
         self.waiting.stop()
 
     def stop(self) -> None:
-        """Finishes what was taken: commits, then hints, then counts."""
+        """Finishes what was taken: commits, then hints and counts."""
         self.acceptor.stop()
-        self.hints.stop()
-        self.http_times.stop()
-        self.waiting.stop()
         self.lookup.stop()
         self.offload.stop()
+        self.follow_up.stop()
+        self.http_times.stop()
+        self.waiting.stop()
         self.aside.stop()
         self.breaker.stop()
         self._clock_reader.stop()

@@ -25,6 +25,11 @@ class Deltas:
     def add(self, document: str, name: str, amount: float = 1) -> None:
         self.by_document[document][name] += amount
 
+    def merge(self, other: Deltas) -> None:
+        for document, fields in other.by_document.items():
+            for name, amount in fields.items():
+                self.add(document, name, amount)
+
     def __bool__(self) -> bool:
         return bool(self.by_document)
 

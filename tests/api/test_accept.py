@@ -4,32 +4,34 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pymongo.database import Database
 
 from service.accept import Acceptor
 from service.breaker import Breaker
+from service.broker import PulseBroker
 from service.clock import ServerClock
 from service.errors import InvalidEvent, KeyReused, StoreUnavailable
-from service.hints import Hints
+from service.follow_up import FollowUp
 from service.job import Hint
 from service.store import Accepted, Counters, JobStore
 from tests.factories import eventually, new_job_document
 
 
-class Outbox(Hints):
+class Outbox(FollowUp):
     """Keeps what would go to Redis."""
 
-    def __init__(self) -> None:
+    def __init__(self, counters: Counters) -> None:
+        super().__init__(cast(PulseBroker, None), counters)
         self.sent: list[Hint] = []
         self.later: list[Hint] = []
 
-    def send(self, hints: Sequence[Hint]) -> None:
+    def hint(self, hints: Sequence[Hint]) -> None:
         self.sent += hints
 
-    def send_later(self, hint: Hint, seconds: float) -> None:
+    def hint_later(self, hint: Hint, seconds: float) -> None:
         self.later.append(hint)
 
 
@@ -39,12 +41,11 @@ class Parts:
     def __init__(self, database: Database[Any]) -> None:
         self.jobs = database["jobs"]
         self.store = JobStore(database)
-        self.outbox = Outbox()
         self.breaker = Breaker("MongoDB", lambda: None, every_seconds=0.01)
         self.counters = Counters(database)
+        self.outbox = Outbox(self.counters)
         self.acceptor = Acceptor(
             self.store,
-            self.counters,
             self.outbox,
             ServerClock(),
             self.breaker,
@@ -60,6 +61,7 @@ def parts(database: Database[Any]) -> Iterator[Parts]:
     parts = Parts(database)
     yield parts
     parts.acceptor.stop()
+    parts.outbox.stop()
 
 
 def test_one_that_cannot_be_stored_is_nobody_elses_fault(parts: Parts) -> None:
