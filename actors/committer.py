@@ -164,16 +164,17 @@ class Committer(threading.Thread):
 
     def _tell_redis(self, batch: Sequence[Settled], written: Sequence[Settled]) -> None:
         """Acks, wakes who waits for a result, and offers what was given back to other workers."""
-        keys: dict[str, list[str | bytes]] = defaultdict(list)
-        for settled in batch:
-            if settled.held.message_key is not None:
-                keys[settled.held.message.queue_name].append(settled.held.message_key)
+        keys: dict[tuple[str, bool], list[str | bytes]] = defaultdict(list)
+        for held in (settled.held for settled in batch):
+            if held.message_key is not None:
+                keys[held.message.queue_name, held.popped].append(held.message_key)
         finals = [s.held.job.id for s in written if s.verdict.status in FINAL]
         released = [s.held.job.hint for s in written if _is_given_back(s.verdict)]
         try:
             pipeline = self._broker.client.pipeline(transaction=False)
-            for queue, ids in keys.items():
-                self._broker.ack_many(pipeline, queue, ids)
+            for (queue, popped), ids in keys.items():
+                ack = self._broker.forget_many if popped else self._broker.ack_many
+                ack(pipeline, queue, ids)
             if finals:
                 pipeline.publish(FINISHED_CHANNEL, ",".join(finals))
             pipeline.execute()

@@ -30,8 +30,9 @@ from service.catalog import Catalog
 from service.clock import ServerClock
 from service.crash import crash_point
 from service.errors import StoreUnavailable
+from service.ids import is_id
 from service.job import Ending, Hint, Job, Outcome, judge
-from service.messages import hint_message
+from service.messages import hint_message, job_id_of
 from service.metrics import WORKER_COUNTS
 from service.store import Counters, Deltas, JobStore
 
@@ -195,9 +196,36 @@ class JobConsumer(Consumer):
         popped = self._block()
         if popped is not None:
             self._idle = False
-            self._take_at_once(popped)
+            if not self._claim_popped(popped):
+                self._take_at_once(popped)
         elif self._types and self._broker.has_overflow(self._queue):
             self._idle = False
+
+    def _claim_popped(self, key: bytes) -> bool:
+        """Claims the job of a message that came alone, by its key: reading the message first would
+        cost a round trip on the way of every job. False where the message must be read.
+
+        What goes wrong here leaves a job without a message, which the sweep finds.
+        """
+        supply = self._supply
+        job_id = job_id_of(key)
+        has_room = all(supply.registry.type_room(t) > 0 for t in self._types)
+        if not (self._types and has_room and is_id(job_id)):
+            return False
+        crash_point("worker.after_fetch")
+        types = [t.name for t in self._types]
+        jobs: list[Job] = []
+        with supply.alone:
+            supply.registry.wait_until_not_alone(supply.draining)
+            try:
+                jobs = supply.store.claim([job_id], supply.worker_id, supply.clock.now(), types)
+            finally:
+                if not jobs:
+                    self._broker.forget_many(self._broker.client, self._queue, [key])
+            crash_point("worker.after_claim")
+            messages = {job.id: (key, MessageProxy(hint_message(job.hint))) for job in jobs}
+            self._hold(jobs, messages, popped=True)
+        return True
 
     def _block(self) -> bytes | None:
         """Waits for a message, without polling; its id, taken off its list."""
@@ -251,7 +279,11 @@ class JobConsumer(Consumer):
         return [key for job_id, (key, _) in wanted.items() if job_id not in held]
 
     def _hold(
-        self, jobs: Sequence[Job], messages: Mapping[str, tuple[bytes, MessageProxy]]
+        self,
+        jobs: Sequence[Job],
+        messages: Mapping[str, tuple[bytes, MessageProxy]],
+        *,
+        popped: bool = False,
     ) -> set[str]:
         """Queues claimed jobs for the threads; their ids."""
         held, unknown = [], []
@@ -266,7 +298,7 @@ class JobConsumer(Consumer):
             if event_type.is_async:
                 # Its own deadline is the event loop's business; the thread only hands it over.
                 message.options["time_limit"] = 86_400_000
-            held.append(Held(job, event_type, message, key))
+            held.append(Held(job, event_type, message, key, popped))
         self._supply.registry.add(held)
         self._ready.extend(h.message for h in held)
         if unknown:

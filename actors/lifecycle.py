@@ -6,17 +6,19 @@ import logging
 import os
 import signal
 import threading
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import dramatiq
 from dramatiq.middleware import Middleware
 
-from actors.process import WorkerProcess
 from service import garbage
 from service.broker import PulseBroker
 from service.catalog import Catalog
 from service.errors import SettingError
 from service.settings import Settings
+
+if TYPE_CHECKING:
+    from actors.process import WorkerProcess
 
 _log = logging.getLogger(__name__)
 _LOOK_SECONDS = 1.0
@@ -49,6 +51,8 @@ class Lifecycle(Middleware):
 
     def before_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         """Dramatiq swallows what a hook raises, but for `SystemExit`."""
+        from actors.process import WorkerProcess  # not in the web, which loads this for its types
+
         try:
             pulse = cast(PulseBroker, broker)
             self._process = WorkerProcess(self._settings, self._catalog, pulse, worker)

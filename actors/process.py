@@ -207,9 +207,10 @@ class WorkerProcess:
             self._dispatch(self.clock.now() - _LATE)
 
     def _dispatch(self, now: datetime) -> None:
-        if self._supply.redis_away.is_set():
+        queues = self._catalog.queues
+        if self._supply.redis_away.is_set() or not sweep.is_needed(self.store, queues, now):
             return
-        for queue in self._catalog.queues:
+        for queue in queues:
             types = [t.name for t in self._catalog if t.queue == queue]
             sweep.dispatch(self.store, self._broker, queue, types, now)
 

@@ -43,6 +43,8 @@ class Held:
     message: MessageProxy
     message_key: bytes | None
     """The message's key in Redis; None where the job was claimed straight from MongoDB."""
+    popped: bool = False
+    """Whether the message was only taken off its list, and Redis doesn't know by whom."""
     stage: Stage = Stage.WAITING
     settled: bool = False
     """Whether an ending was taken for it: the first one counts, whoever else comes later."""

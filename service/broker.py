@@ -148,6 +148,10 @@ class PulseBroker(RedisBroker):
         keys = [self.messages_key(queue), self.acks_key(queue)]
         self._ack_script(keys=keys, args=list(ids), client=pipeline)
 
+    def forget_many(self, pipeline: Any, queue: str, ids: Sequence[str | bytes]) -> None:
+        """The same for messages that were popped off their list without `fetch`."""
+        pipeline.hdel(self.messages_key(queue), *ids)
+
     def probe(self) -> None:
         """Raises `redis.RedisError` where Redis gives no answer or takes no writes: one that is out
         of memory answers a PING, and lets nothing be enqueued."""

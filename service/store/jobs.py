@@ -5,15 +5,15 @@ from __future__ import annotations
 import itertools
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from pymongo import ReturnDocument, UpdateMany, UpdateOne
+from pymongo import ReturnDocument
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import AutoReconnect, BulkWriteError, WriteConcernError
+from pymongo.errors import AutoReconnect, BulkWriteError
 from pymongo.read_concern import ReadConcern
 
 from service.clock import from_ms
@@ -27,17 +27,21 @@ from service.job import (
     JobStatus,
     NewEvent,
     Outcome,
+    Priority,
     Stranded,
     Verdict,
 )
 from service.mongo import Document
+from service.store import commands
 from service.store.guard import mongo_errors
 
 _DUPLICATE_KEY = 11000
-_MAJORITY = {"w": "majority", "j": True}
 _CLAIM_SLACK = timedelta(milliseconds=100)
 """Two processes' readings of the server's clock may differ by some milliseconds; a claim that came
 a moment early by that must not be refused, because its message would be gone."""
+
+_MOST_RESULT_CHARACTERS = 8_000_000
+"""A character takes up to four bytes, and a message to the server at most 48 million."""
 
 _HISTORY_LOOK = 5
 """How many entries may have been added between a write whose reply was lost and the next try."""
@@ -64,6 +68,10 @@ _CLAIMED_FIELDS = dict.fromkeys(
     ),
     1,
 )
+
+
+_Alike = list[tuple[Job, Verdict]]
+"""Jobs that end alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,15 +149,9 @@ class JobStore:
 
     def _insert(self, documents: Sequence[Document]) -> set[int]:
         """Positions of the documents whose idempotency key is taken."""
-        # The command by itself: `insert_many` costs as much again as all else that is done here.
-        reply = self._database.command(
-            "insert", "jobs", documents=documents, ordered=False, writeConcern=_MAJORITY
-        )
-        if (unsure := reply.get("writeConcernError")) is not None:
-            raise WriteConcernError(unsure.get("errmsg"), unsure.get("code"), unsure)
-        failures = reply.get("writeErrors", [])
+        failures = commands.insert(self._database, "jobs", documents)
         if any(f["code"] != _DUPLICATE_KEY for f in failures):
-            raise BulkWriteError(reply)
+            raise BulkWriteError({"writeErrors": failures})
         return {f["index"] for f in failures if "idempotency_key" in f["keyPattern"]}
 
     def _with_replays(
@@ -174,13 +176,23 @@ class JobStore:
 
     # claim
 
-    def claim(self, job_ids: Sequence[str], worker: str, now: datetime) -> list[Job]:
-        """Takes those of the jobs that are pending, due and no suspects, for `worker`.
+    def claim(
+        self,
+        job_ids: Sequence[str],
+        worker: str,
+        now: datetime,
+        types: Sequence[str] | None = None,
+    ) -> list[Job]:
+        """Takes those of the jobs (of these types) that are pending, due and no suspects, for
+        `worker`.
 
         Who else asks for the same jobs gets none of them. Each claim raises `attempts` and the
         fencing token `claims`.
         """
-        return self._claim(job_ids, worker, now, {"company": None})
+        guard: Document = {"company": None}
+        if types is not None:
+            guard["type"] = {"$in": list(types)}
+        return self._claim(job_ids, worker, now, guard)
 
     def claim_suspects(self, job_ids: Sequence[str], worker: str, now: datetime) -> list[Job]:
         """Like `claim`, for jobs that were held by a process that died."""
@@ -203,15 +215,13 @@ class JobStore:
         }
         with mongo_errors():
             if len(job_ids) == 1:
-                document = self._jobs.find_one_and_update(
-                    {"_id": job_ids[0], **free},
-                    update,
-                    projection=_CLAIMED_FIELDS,
-                    return_document=ReturnDocument.AFTER,
+                document = commands.find_and_modify(
+                    self._database, "jobs", {"_id": job_ids[0], **free}, update, _CLAIMED_FIELDS
                 )
                 return [] if document is None else [_job(document)]
             ids = {"$in": list(job_ids)}
-            if self._jobs.update_many({"_id": ids, **free}, update).modified_count == 0:
+            statement = {"q": {"_id": ids, **free}, "u": update, "multi": True}
+            if commands.update(self._database, "jobs", [statement]) == 0:
                 return []
             return [_job(d) for d in self._jobs.find({"_id": ids, "claim": token}, _CLAIMED_FIELDS)]
 
@@ -254,6 +264,17 @@ class JobStore:
         hints = [Hint(d["_id"], d["type"], queue, priority) for d in documents]
         return Due(hints, documents[0]["next_attempt_at"] if documents else None)
 
+    def any_due(self, queues: Sequence[str], now: datetime) -> bool:
+        """Whether any job of these queues is pending and due; much cheaper than `due`."""
+        query = {
+            "status": "pending",
+            "queue": {"$in": list(queues)},
+            "priority": {"$in": [p.value for p in Priority]},
+            "next_attempt_at": {"$lte": now},
+        }
+        with mongo_errors():
+            return self._jobs.find_one(query, {"_id": 1}, hint="waiting") is not None
+
     def suspects(
         self, queues: Iterable[str], types: Iterable[str], now: datetime, limit: int
     ) -> list[tuple[str, int]]:
@@ -280,14 +301,14 @@ class JobStore:
         Each update is guarded by the claim that the job was run under. Sending a batch again after
         a lost reply is harmless: what was applied is recognised by its entry in the history.
         """
-        updates = [self._finishing(group) for group in _alike(batch)]
+        matched = 0
         with mongo_errors():
-            result = self._jobs.bulk_write(updates, ordered=False)
-            if result.matched_count == len(batch):
-                return set()
-            return self._fenced(batch)
+            for groups in _in_messages(_alike(batch)):
+                updates = [self._finishing(group) for group in groups]
+                matched += commands.update(self._database, "jobs", updates)
+            return set() if matched == len(batch) else self._fenced(batch)
 
-    def _finishing(self, group: Sequence[tuple[Job, Verdict]]) -> UpdateOne | UpdateMany:
+    def _finishing(self, group: Sequence[tuple[Job, Verdict]]) -> Document:
         """One statement for jobs that end alike: it costs MongoDB half of what one each would."""
         job, verdict = group[0]
         fields: Document = {
@@ -310,8 +331,9 @@ class JobStore:
             update["$push"] = {"history": {"$each": entry, "$slice": -self._history_limit}}
         guard = {"status": "processing", "claims": job.claims}
         if len(group) == 1:
-            return UpdateOne({"_id": job.id, **guard}, update)
-        return UpdateMany({"_id": {"$in": [job.id for job, _ in group]}, **guard}, update)
+            return {"q": {"_id": job.id, **guard}, "u": update}
+        ids = {"$in": [job.id for job, _ in group]}
+        return {"q": {"_id": ids, **guard}, "u": update, "multi": True}
 
     def _finalize(self, fields: Document, verdict: Verdict) -> None:
         fields["finished_at"] = verdict.at
@@ -467,7 +489,7 @@ class JobStore:
         raise NotAllowedNow(f"an event that is {status} can't be retried")
 
 
-def _alike(batch: Sequence[tuple[Job, Verdict]]) -> Iterable[list[tuple[Job, Verdict]]]:
+def _alike(batch: Sequence[tuple[Job, Verdict]]) -> Iterable[_Alike]:
     """The batch in groups that the same update serves: the same fencing token, the same attempt of
     the same worker, completed at the same time with the same result."""
     groups: dict[object, list[tuple[Job, Verdict]]] = defaultdict(list)
@@ -479,6 +501,21 @@ def _alike(batch: Sequence[tuple[Job, Verdict]]) -> Iterable[list[tuple[Job, Ver
             key = (job.claims, job.attempts, job.worker, times, result)
         groups[key].append((job, verdict))
     return groups.values()
+
+
+def _in_messages(groups: Iterable[_Alike]) -> Iterator[list[_Alike]]:
+    """As many groups at once as fit into one message to the server, whatever their results."""
+    chosen: list[_Alike] = []
+    size = 0
+    for group in groups:
+        result = group[0][1].result
+        size += 0 if result is None else len(repr(result))
+        chosen.append(group)
+        if size >= _MOST_RESULT_CHARACTERS:
+            yield chosen
+            chosen, size = [], 0
+    if chosen:
+        yield chosen
 
 
 def retrying(now: datetime) -> list[Document]:

@@ -57,11 +57,17 @@ class FlakyStore:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def claim(self, job_ids: Sequence[str], worker: str, now: datetime) -> list[Job]:
+    def claim(
+        self,
+        job_ids: Sequence[str],
+        worker: str,
+        now: datetime,
+        types: Sequence[str] | None = None,
+    ) -> list[Job]:
         lost, self.lose = self.lose, None
         if lost == "claim":
             raise StoreUnavailable("as asked")
-        jobs = self._store.claim(job_ids, worker, now)
+        jobs = self._store.claim(job_ids, worker, now, types)
         if lost == "reply":
             raise StoreUnavailable("as asked")
         return jobs

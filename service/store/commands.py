@@ -1,0 +1,73 @@
+"""Writes as the server's own commands.
+
+PyMongo's helpers for the same (`insert_many`, `update_many`, `find_one_and_update`, `bulk_write`)
+cost as much again as all else that accepting or claiming a job takes. What they add is not needed
+here: every write is guarded, so that whoever calls may repeat it, and knows when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import bson
+from bson.raw_bson import DEFAULT_RAW_BSON_OPTIONS
+from pymongo.database import Database
+from pymongo.errors import BulkWriteError, WriteConcernError
+
+from service.mongo import Document
+
+_MAJORITY = {"w": "majority", "j": True}
+
+
+def insert(
+    database: Database[Document], name: str, documents: Sequence[Document]
+) -> list[Document]:
+    """Inserts what it can, by majority and journal; the server's `writeErrors` for the rest.
+
+    Raises `PyMongoError`.
+    """
+    reply = _write(database, "insert", name, documents=documents, ordered=False)
+    failures: list[Document] = reply.get("writeErrors", [])
+    return failures
+
+
+def update(database: Database[Document], name: str, updates: Sequence[Document]) -> int:
+    """Applies statements (`q`, `u`, `multi`) by majority and journal; how many documents matched.
+
+    Raises `PyMongoError`, `BulkWriteError` where a statement was refused.
+    """
+    reply = _write(database, "update", name, updates=updates, ordered=False)
+    if "writeErrors" in reply:
+        raise BulkWriteError(reply)
+    matched: int = reply["n"]
+    return matched
+
+
+def find_and_modify(
+    database: Database[Document], name: str, query: Document, change: Document, fields: Document
+) -> Document | None:
+    """Changes one document by majority and journal; its `fields` as they are now, None: no match.
+
+    Raises `PyMongoError`.
+    """
+    # Raw, because in a command's reply the driver ignores the database's own types.
+    reply = _write(
+        database,
+        "findAndModify",
+        name,
+        query=query,
+        update=change,
+        fields=fields,
+        new=True,
+        codec_options=DEFAULT_RAW_BSON_OPTIONS,
+    )
+    found = reply["value"]
+    return None if found is None else bson.decode(found.raw, database.codec_options)
+
+
+def _write(database: Database[Document], command: str, name: str, **fields: Any) -> Any:
+    reply = database.command(command, name, writeConcern=_MAJORITY, **fields)
+    if (unsure := reply.get("writeConcernError")) is not None:
+        raise WriteConcernError(unsure.get("errmsg", ""), unsure.get("code"), unsure)
+    return reply
