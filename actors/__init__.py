@@ -73,7 +73,17 @@ def _asked_for(_retries: int, exception: BaseException) -> bool:
     return isinstance(exception, dramatiq.Retry)
 
 
-_INNER = {"heartbeat"}
+_INNER = {
+    "committer",
+    "consumer",
+    "heartbeat",
+    "lease",
+    "process",
+    "registry",
+    "runner",
+    "sweep",
+    "unheld",
+}
 """Modules that only a worker needs."""
 
 

@@ -43,6 +43,9 @@ _BLOCK_SECONDS = 5.0
 _QUIET_SECONDS = 5.0
 _FRONTIER_SECONDS = 1.0
 _PAUSE_SECONDS = 0.25
+_BESIDE_SECONDS = 0.1
+_BESIDE_SHARE = 5
+"""Looking for jobs beside those of a slow type may cost a long scan: at most that share of time."""
 _DOUBT_SECONDS = 60.0
 _SHARES = {"high": 0.6, "normal": 0.3, "low": 0.1}
 
@@ -77,22 +80,22 @@ class Supply:
 
 
 class Frontier:
-    """How far into the backlog a consumer has come, by priority: since when the oldest jobs that it
-    last found had been due. Now and then it starts anew, for what others left behind."""
+    """How far into the backlog a consumer has come, by priority and types: since when the oldest
+    jobs that it last found had been due. Now and then it starts anew, for what others left."""
 
     def __init__(self) -> None:
-        self._oldest: dict[str, datetime | None] = {}
+        self._oldest: dict[tuple[str, tuple[str, ...]], datetime | None] = {}
         self._anew_at = 0.0
 
-    def since(self, priority: str) -> datetime | None:
+    def since(self, priority: str, types: Sequence[str] = ()) -> datetime | None:
         if time.monotonic() >= self._anew_at:
             self._oldest.clear()
             self._anew_at = time.monotonic() + _FRONTIER_SECONDS
-        return self._oldest.get(priority)
+        return self._oldest.get((priority, tuple(types)))
 
-    def reached(self, priority: str, oldest: datetime | None) -> None:
+    def reached(self, priority: str, oldest: datetime | None, types: Sequence[str] = ()) -> None:
         """None (nothing found) starts anew."""
-        self._oldest[priority] = oldest
+        self._oldest[priority, tuple(types)] = oldest
 
 
 class JobConsumer(Consumer):
@@ -107,6 +110,7 @@ class JobConsumer(Consumer):
         self._idle = False
         self._rng = random.Random()
         self._pause = threading.Event()
+        self._look_beside_at = 0.0
 
     def __next__(self) -> MessageProxy | None:
         if not self._ready:
@@ -141,7 +145,7 @@ class JobConsumer(Consumer):
         keys = [m.options["redis_message_id"] for m in others]
         try:
             if keys:
-                self._give_back(keys)
+                self._broker.do_requeue(self._queue, *keys)
         except redis.RedisError as error:  # raised, it would end Dramatiq's consumer thread
             _log.warning("%d messages stay unacked: %s", len(keys), error)
 
@@ -168,8 +172,25 @@ class JobConsumer(Consumer):
         elif supply.redis_away.is_set():
             if not self._take_from_mongo():
                 self._wait(_PAUSE_SECONDS)
+        elif not self._idle and supply.registry.clogged() & {t.name for t in self._types}:
+            self._take_beside_the_slow()
         else:
             self._take_from_redis()
+
+    def _take_beside_the_slow(self) -> None:
+        """Where a slow type holds all that it may, its messages are no way to the jobs behind them:
+        those of other types come straight from MongoDB, and are looked for now and then."""
+        began = time.monotonic()
+        if began < self._look_beside_at:
+            self._supply.registry.wait_for_change(self._look_beside_at - began)
+            if self._has_room_for_all():
+                self._take_from_redis()
+        elif not self._take_from_mongo():
+            took = time.monotonic() - began
+            self._look_beside_at = began + max(_BESIDE_SECONDS, _BESIDE_SHARE * took)
+
+    def _has_room_for_all(self) -> bool:
+        return all(self._supply.registry.type_room(t) > 0 for t in self._types)
 
     def _take_from_redis(self) -> None:
         try:
@@ -182,7 +203,8 @@ class JobConsumer(Consumer):
             self._supply.redis_away.set()
 
     def _take_at_once(self, popped: bytes) -> None:
-        fetched = self._broker.fetch(self._queue, self._most(), self._first(), popped)
+        most = self._most_messages()
+        fetched = self._broker.fetch(self._queue, most, self._first(most), popped)
         crash_point("worker.after_fetch")
         if fetched.messages:
             self._take(fetched.messages)
@@ -209,8 +231,7 @@ class JobConsumer(Consumer):
         """
         supply = self._supply
         job_id = job_id_of(key)
-        has_room = all(supply.registry.type_room(t) > 0 for t in self._types)
-        if not (self._types and has_room and is_id(job_id)):
+        if not (self._types and is_id(job_id) and self._has_room_for_all()):
             return False
         crash_point("worker.after_fetch")
         types = [t.name for t in self._types]
@@ -243,7 +264,7 @@ class JobConsumer(Consumer):
         """Claims what the messages hint at; puts junk aside; gives back what finds no room."""
         wanted: dict[str, tuple[bytes, MessageProxy]] = {}
         done: list[bytes] = []
-        excess: list[bytes] = []
+        excess: list[tuple[bytes, MessageProxy]] = []
         room: dict[str, int] = {}
         for key, data in messages:
             message = self._decoded(key, data)
@@ -255,7 +276,7 @@ class JobConsumer(Consumer):
             elif message.args[0] in wanted:
                 done.append(key)
             elif room.setdefault(event_type.name, self._supply.registry.type_room(event_type)) < 1:
-                excess.append(key)
+                excess.append((key, message))
             else:
                 room[event_type.name] -= 1
                 wanted[message.args[0]] = (key, message)
@@ -263,7 +284,7 @@ class JobConsumer(Consumer):
             if wanted:
                 done += self._claim(wanted)
         except StoreUnavailable:
-            excess += [key for key, _ in wanted.values()]
+            excess += wanted.values()
             raise
         finally:
             self._tidy(done, excess, any_taken=bool(wanted))
@@ -328,7 +349,9 @@ class JobConsumer(Consumer):
             return None
         if event_type is not None:
             # Whatever else the message says (time limits, callbacks) is not its business.
-            options = {"redis_message_id": key.decode()}
+            priority = message.options.get("priority")
+            priority = priority if priority in _SHARES else "normal"
+            options = {"redis_message_id": key.decode(), "priority": priority}
             message = dataclasses.replace(message, kwargs={}, options=options)
         return MessageProxy(message)
 
@@ -343,19 +366,20 @@ class JobConsumer(Consumer):
         except (redis.RedisError, StoreUnavailable) as error:
             _log.warning("junk stays where it is: %s", error)
 
-    def _tidy(self, done: list[bytes], excess: list[bytes], *, any_taken: bool) -> None:
+    def _tidy(
+        self, done: list[bytes], excess: list[tuple[bytes, MessageProxy]], *, any_taken: bool
+    ) -> None:
         try:
             if done:
                 self._broker.ack_many(self._broker.client, self._queue, done)
-            if excess:
-                self._give_back(excess)
+            for priority in _SHARES:
+                keys = [key for key, m in excess if m.options["priority"] == priority]
+                if keys:
+                    self._broker.give_back(self._queue, priority, keys)
         except redis.RedisError as error:
             _log.warning("messages stay unacked: %s", error)
         if excess and not any_taken:
             self._wait(0.05)
-
-    def _give_back(self, keys: Sequence[Any]) -> None:
-        self._broker.do_requeue(self._queue, *keys)
 
     # straight from MongoDB
 
@@ -391,9 +415,9 @@ class JobConsumer(Consumer):
             limit=limit,
             skip=skip,
             types=types,
-            since=self._frontier.since(priority),
+            since=self._frontier.since(priority, types),
         )
-        self._frontier.reached(priority, found.oldest)
+        self._frontier.reached(priority, found.oldest, types)
         if not found.hints and skip:
             return self._due(priority, limit, 0, types)
         return found.hints
@@ -432,10 +456,18 @@ class JobConsumer(Consumer):
     def _most(self) -> int:
         return max(1, min(_MOST, self._room())) if self._types else _MOST
 
-    def _first(self, most: int | None = None) -> list[int]:
+    def _most_messages(self) -> int:
+        """Not more than find room whatever their types; where some types are for threads and some
+        are not, a few at least."""
+        if not self._types:
+            return _MOST
+        rooms = [self._supply.registry.type_room(t) for t in self._types]
+        least = max(1, min(*rooms, _MOST))
+        return max(least, min(max(rooms), _MIXED_LOOK)) if len(self._kinds) > 1 else least
+
+    def _first(self, total: int) -> list[int]:
         """How many to take of high, normal and low before filling up in that order: high goes
         first, but none starves. For a few at a time the dice say which list is first."""
-        total = self._most() if most is None else most
         if total >= len(_SHARES) * 4:
             return [max(1, int(total * share)) for share in _SHARES.values()]
         chosen = self._rng.choices(range(3), list(_SHARES.values()), k=total)

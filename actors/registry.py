@@ -24,6 +24,7 @@ _HORIZON_SECONDS = 0.02
 _MOST_WAITING = 500
 _TYPE_SHARE = 0.6
 _RATE_MEMORY_SECONDS = 1.0
+_SLOW_SECONDS = 0.15
 _ALONE_SECONDS = 5.0
 _ALONE_MOST_SECONDS = 600.0
 
@@ -51,6 +52,8 @@ class Held:
     cancelled: bool = False
     alone_until: float = 0.0
     """Monotonic time until which nothing else should be claimed; for suspects."""
+    since: float = field(default_factory=time.monotonic)
+    """Monotonic time of its claim."""
     deadline: float = field(default=float("inf"))
     """Monotonic time of its time limit, once it runs."""
     task: Any = None
@@ -73,11 +76,8 @@ class Registry:
         self._rate = Rate(_RATE_MEMORY_SECONDS)
         self._types = list(types)
         kinds = Counter(t.is_async for t in self._types)
-        share = int(async_concurrency * _TYPE_SHARE) or 1
-        self._type_limit = {
-            True: share if kinds[True] > 1 else async_concurrency,
-            False: max(1, threads - 1) if kinds[False] > 1 else threads,
-        }
+        self._share = _TYPE_SHARE if kinds[True] > 1 else 1.0
+        self._thread_limit = max(1, threads - 1) if kinds[False] > 1 else threads
 
     def __len__(self) -> int:
         return len(self._held)
@@ -93,19 +93,30 @@ class Registry:
 
     def saturated(self) -> list[str]:
         """Types that hold all that one type may, so that a slow one leaves room for the others."""
-        return [t.name for t in self._types if self._running[t.name] >= self._limit(t.is_async)]
+        return [t.name for t in self._types if self._running[t.name] >= self._limit(t)]
+
+    def clogged(self) -> set[str]:
+        """Types that hold (nearly) all that one type may, with jobs that take their time."""
+        full = {t.name for t in self._types if self._running[t.name] >= 0.9 * self._limit(t)}
+        if not full:
+            return full
+        before = time.monotonic() - _SLOW_SECONDS
+        with self.changed:
+            slow = {h.type.name for h in self._held.values() if h.since < before}
+        return full & slow
 
     def type_room(self, event_type: EventType) -> int:
         """How many more jobs of this one type the process should hold."""
-        limit = self._limit(event_type.is_async)
         own = self._running[event_type.name]
-        return min(limit - own, self.room(event_type.is_async))
+        return min(self._limit(event_type) - own, self.room(event_type.is_async))
 
-    def _limit(self, is_async: bool) -> int:
-        if is_async:
-            return self._type_limit[True]
+    def _limit(self, event_type: EventType) -> int:
+        """One type alone never takes all: of what the others leave it, a share."""
+        if event_type.is_async:
+            others = self._counts[True] - self._running[event_type.name]
+            return max(1, int(self._share * (self._async_concurrency - others)))
         ahead = min(_MOST_WAITING, int(self._rate.per_second() * _HORIZON_SECONDS))
-        return self._type_limit[False] + ahead
+        return self._thread_limit + ahead
 
     # in and out
 

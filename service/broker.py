@@ -61,6 +61,7 @@ class PulseBroker(RedisBroker):
         self._enqueue_script = self._script("enqueue")
         self._fetch_script = self._script("fetch")
         self._ack_script = self._script("ack")
+        self._give_back_script = self._script("give_back")
         self._later: Later[Hint | dramatiq.Message[Any]] = Later(self._enqueue_due)
 
     def _script(self, name: str) -> Any:
@@ -147,6 +148,14 @@ class PulseBroker(RedisBroker):
         """Adds to the pipeline the ack of messages that this broker fetched."""
         keys = [self.messages_key(queue), self.acks_key(queue)]
         self._ack_script(keys=keys, args=list(ids), client=pipeline)
+
+    def give_back(self, queue: str, priority: str, ids: Sequence[bytes]) -> None:
+        """Puts messages that this broker fetched back to where they came from.
+
+        Raises `redis.RedisError`.
+        """
+        keys = [self.list_keys(queue)[_list_number(priority) - 1], self.acks_key(queue)]
+        self._give_back_script(keys=keys, args=list(ids))
 
     def forget_many(self, pipeline: Any, queue: str, ids: Sequence[str | bytes]) -> None:
         """The same for messages that were popped off their list without `fetch`."""

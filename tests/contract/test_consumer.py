@@ -358,12 +358,58 @@ def test_slow_jobs_are_held_no_more_than_there_are_threads(make_bench: MakeBench
 
 
 def test_a_type_that_holds_its_share_leaves_room_for_another(make_bench: MakeBench) -> None:
-    bench = make_bench(EMAIL, REPORT)  # 24 of 40 each
-    bench.post(30)
+    bench = make_bench(EMAIL, REPORT)  # 24 of 40 for one of them
+    emails = bench.post(30)
     report = bench.post(1, type="report")
-    assert bench.jobs()[-1:] == report
-    assert len(bench.registry) == 25
-    assert bench.waiting == 6
+    assert bench.jobs() == emails[:24]
+    grow_old(bench)
+    assert bench.jobs() == report
+    assert bench.waiting == 7  # the report's own message is a duplicate now
+    bench.registry.remove([h for i in emails[:24] if (h := bench.registry.get(i)) is not None])
+    assert bench.jobs() == emails[24:]
+    assert bench.waiting == 0
+
+
+def test_jobs_beside_a_slow_type_are_looked_for_now_and_then(make_bench: MakeBench) -> None:
+    bench = make_bench(EMAIL, REPORT)
+    bench.post(30)
+    assert len(bench.jobs()) == 24
+    grow_old(bench)
+    assert bench.jobs() == []
+    report = bench.post(1, type="report")
+    found: list[str] = []
+    eventually(lambda: found.extend(bench.jobs()) or found == report)
+
+
+def test_where_nothing_waits_a_slow_type_keeps_nobody_from_waking(make_bench: MakeBench) -> None:
+    bench = make_bench(EMAIL, REPORT)
+    bench.post(24)
+    assert len(bench.jobs()) == 24
+    grow_old(bench)
+    bench.consumer._idle = True
+    report = bench.post(1, type="report")
+    message = next(bench.consumer)
+    assert message is not None
+    assert [message.args[0]] == report
+
+
+def test_what_finds_no_room_returns_to_where_it_was(make_bench: MakeBench) -> None:
+    bench = make_bench(SLOW, EMAIL, threads=2)  # for threads, and not
+    slow = bench.post(5, type="slow", priority="high")
+    emails = bench.post(2)
+    assert set(bench.jobs()) == {*slow[:2], *emails}
+    lists = [bench.broker.client.lrange(k, 0, -1) for k in bench.broker.list_keys("default")]
+    assert [[key.partition(b".")[0].decode() for key in keys] for keys in lists] == [
+        slow[2:],
+        [],
+        [],
+    ]
+
+
+def grow_old(bench: Bench) -> None:
+    """All that is held was claimed a second ago."""
+    for held in bench.registry._held.values():
+        held.since -= 1.0
 
 
 def test_without_room_nothing_is_fetched(make_bench: MakeBench) -> None:

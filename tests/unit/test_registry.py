@@ -87,7 +87,7 @@ def test_of_several_asynchronous_types_one_may_have_its_share() -> None:
     registry = make_registry(WAITS, WAITS_TOO, async_concurrency=10)
     hold(registry, 6, WAITS)
     assert registry.type_room(WAITS) == 0
-    assert registry.type_room(WAITS_TOO) == 4
+    assert registry.type_room(WAITS_TOO) == 2
     assert registry.saturated() == ["waits"]
 
 
