@@ -69,6 +69,7 @@ class Committer(threading.Thread):
 
     def put(self, held: Held, ending: Ending) -> None:
         """Hands over how a job's run ended. Of several endings the first one counts."""
+        self._registry.free_place(held)
         self._idle.clear()
         self._ended.append((held, ending))
         if not self._wake.is_set():

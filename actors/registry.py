@@ -47,6 +47,8 @@ class Held:
     popped: bool = False
     """Whether the message was only taken off its list, and Redis doesn't know by whom."""
     stage: Stage = Stage.WAITING
+    has_place: bool = True
+    """Whether it still takes one of the places for running jobs."""
     settled: bool = False
     """Whether an ending was taken for it: the first one counts, whoever else comes later."""
     cancelled: bool = False
@@ -148,6 +150,20 @@ class Registry:
                 held.stage = Stage.DROPPED
             return waiting
 
+    def free_place(self, held: Held) -> None:
+        """Its run has ended: the next job needn't wait until the outcome is written.
+
+        Nobody is woken for that, so that those who look for room find more of it together.
+        """
+        with self.changed:
+            self._free_place(held)
+
+    def _free_place(self, held: Held) -> None:
+        if held.has_place:
+            held.has_place = False
+            self._running[held.type.name] -= 1
+            self._counts[held.type.is_async] -= 1
+
     def remove(self, held: Iterable[Held]) -> None:
         """Forgets jobs whose outcome is written (or fenced off)."""
         with self.changed:
@@ -155,8 +171,7 @@ class Registry:
                 if self._held.get(one.job.id) is one:
                     del self._held[one.job.id]
                 self._suspects.discard(one)
-                self._running[one.type.name] -= 1
-                self._counts[one.type.is_async] -= 1
+                self._free_place(one)
                 if not one.type.is_async:
                     self._rate.count()
             self.changed.notify_all()
