@@ -298,6 +298,32 @@ def test_messages_given_back_are_there_for_others(make_broker: MakeBroker) -> No
     ack(mine, keys)  # late, and not its own any more
 
 
+def test_messages_given_back_stand_where_they_stood(broker: PulseBroker) -> None:
+    sent = hints(4, priority="high")
+    broker.enqueue_many(sent)
+    keys = keys_of(broker, 3)
+    broker.give_back("default", "high", keys[1:])
+    assert fetch(broker) == ids(sent[1:])
+
+
+def test_what_is_no_longer_ones_own_is_not_given_back(make_broker: MakeBroker) -> None:
+    mine, other = make_broker(), make_broker()
+    mine.enqueue_many(hints(1))
+    keys = keys_of(mine)
+    other.give_back("default", "normal", keys)
+    assert fetch(other) == []
+    mine.give_back("default", "normal", keys)
+    mine.give_back("default", "normal", keys)
+    assert len(fetch(other)) == 1
+
+
+def test_a_popped_message_is_forgotten(broker: PulseBroker, redis_connection: redis.Redis) -> None:
+    broker.enqueue_many(hints(2))
+    key = redis_connection.lpop("dramatiq:default")
+    broker.forget_many(redis_connection, "default", [key])  # type: ignore[list-item]
+    assert stored(redis_connection) == 1
+
+
 def test_junk_is_kept_where_people_find_it(
     broker: PulseBroker, redis_connection: redis.Redis
 ) -> None:

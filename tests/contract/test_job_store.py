@@ -11,7 +11,7 @@ import pytest
 from pymongo.database import Database
 
 from service.errors import InvalidEvent, KeyReused, NotAllowedNow, UnknownEvent
-from service.job import FINAL, Job, JobStatus, Outcome, Stranded, judge, judge_stranded
+from service.job import FINAL, Ending, Job, JobStatus, Outcome, Stranded, judge, judge_stranded
 from service.store import Accepted, JobStore
 from service.store.jobs import Retention
 from tests.conftest import RETENTION
@@ -355,6 +355,16 @@ def test_many_that_end_alike_are_written_each_as_itself(store: JobStore) -> None
     assert store.finish(verdicts) == set()
     for i, job in enumerate(jobs):
         assert store.get(job.id)["result"] == (i % 3 or None)
+
+
+def test_many_large_results_are_more_than_one_message_to_the_server(store: JobStore) -> None:
+    """Together they have more than the 48 million bytes that a message may have."""
+    jobs = store.claim(accept_many(store, 60), "worker-1", NOW)
+    endings = [Ending(Outcome.COMPLETED, NOW, f"{n:02}" + "x" * 1_000_000) for n in range(60)]
+    batch = [(job, judge(job, end, 0)) for job, end in zip(jobs, endings, strict=True)]
+    assert store.finish(batch) == set()
+    results = {store.get(job.id)["result"][:2] for job in jobs}
+    assert results == {f"{n:02}" for n in range(60)}
 
 
 def test_jobs_that_end_alike_under_different_claims_are_each_guarded_by_their_own(

@@ -12,11 +12,9 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pymongo import UpdateMany, UpdateOne
-
 from actors import committer, process
 from service.job import JobStatus, Outcome, Verdict
-from service.store import Counters, JobStore, WorkerStore
+from service.store import Counters, JobStore, WorkerStore, commands
 from service.store.jobs import Accepted
 
 BUGS: dict[str, Callable[[], None]] = {}
@@ -38,10 +36,9 @@ def no_fence() -> None:
     """An outcome is written whoever has the job by now."""
     finishing = JobStore._finishing
 
-    def unfenced(self: JobStore, group: Sequence[Any]) -> UpdateOne | UpdateMany:
-        update = finishing(self, group)
-        update._filter = {"_id": update._filter["_id"]}  # type: ignore[attr-defined]
-        return update
+    def unfenced(self: JobStore, group: Sequence[Any]) -> Any:
+        statement = finishing(self, group)
+        return statement | {"q": {"_id": statement["q"]["_id"]}}
 
     JobStore._finishing = unfenced  # type: ignore[method-assign]
 
@@ -95,29 +92,19 @@ def terminal_overwrite() -> None:
 def claim_without_guard() -> None:
     """Whoever has a message gets its job."""
 
-    class Unguarded:
-        def __init__(self, jobs: Any) -> None:
-            self._jobs = jobs
+    one, many = commands.find_and_modify, commands.update
 
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._jobs, name)
+    def unguarded(query: Any) -> Any:
+        return {"_id": query["_id"]} if "company" in query else query
 
-        def find_one_and_update(self, query: Any, update: Any, **options: Any) -> Any:
-            query = {"_id": query["_id"]} if "company" in query else query
-            return self._jobs.find_one_and_update(query, update, **options)
+    def claim_one(database: Any, name: str, query: Any, change: Any, fields: Any) -> Any:
+        return one(database, name, unguarded(query), change, fields)
 
-        def update_many(self, query: Any, update: Any) -> Any:
-            query = {"_id": query["_id"]} if "company" in query else query
-            return self._jobs.update_many(query, update)
+    def claim_many(database: Any, name: str, updates: Any) -> int:
+        return many(database, name, [u | {"q": unguarded(u["q"])} for u in updates])
 
-    claim = JobStore._claim
-
-    def unguarded(self: JobStore, *args: Any) -> Any:
-        if not isinstance(self._jobs, Unguarded):
-            self._jobs = Unguarded(self._jobs)  # type: ignore[assignment]
-        return claim(self, *args)
-
-    JobStore._claim = unguarded  # type: ignore[method-assign]
+    commands.find_and_modify = claim_one
+    commands.update = claim_many
 
 
 @bug
