@@ -384,7 +384,12 @@ class JobConsumer(Consumer):
     # straight from MongoDB
 
     def _take_overflow(self) -> None:
-        if not self._take_from_mongo():
+        if self._take_from_mongo():
+            return
+        registry = self._supply.registry
+        if set(registry.saturated()) & {t.name for t in self._types}:
+            registry.wait_for_change(_BESIDE_SECONDS)  # there may be more of those, later
+        else:
             self._broker.clear_overflow(self._queue)
 
     def _take_from_mongo(self) -> bool:
@@ -395,9 +400,11 @@ class JobConsumer(Consumer):
         index, count = supply.position
         skip = index * most if count > 1 else 0
         found = [self._due(priority, most, skip, types) for priority in _SHARES]
-        hints = _shared_out(found, self._first(most), most)
+        waiting = _shared_out(found, self._first(most), most)
+        hints = self._that_find_room(waiting)
         if not hints:
-            return False
+            supply.registry.wait_for_change(_BESIDE_SECONDS if waiting else 0.0)
+            return bool(waiting)
         with supply.alone:
             supply.registry.wait_until_not_alone(supply.draining)
             jobs = supply.store.claim(
@@ -405,6 +412,16 @@ class JobConsumer(Consumer):
             )
             self._hold(jobs, {})
         return True
+
+    def _that_find_room(self, hints: Sequence[Hint]) -> list[Hint]:
+        """Not more of one type than it may have."""
+        room = {t.name: self._supply.registry.type_room(t) for t in self._types}
+        chosen = []
+        for hint in hints:
+            if room[hint.type] > 0:
+                room[hint.type] -= 1
+                chosen.append(hint)
+        return chosen
 
     def _due(self, priority: str, limit: int, skip: int, types: Sequence[str]) -> list[Hint]:
         supply = self._supply

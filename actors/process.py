@@ -223,6 +223,8 @@ class WorkerProcess:
         self._release_unheld()
         if self._leader.is_held and not self._supply.redis_away.is_set():
             sweep.clear_leftovers(self._broker, self.clock.now_ms())
+            for queue in self._catalog.queues:
+                sweep.clear_orphans(self.store, self._broker, queue)
             self._workers.forget_older_than(_FORGET_WORKERS_SECONDS)
 
     def look_at_redis(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from service.broker import DEAD_LETTER_QUEUE, PulseBroker
 from service.job import Hint, JobStatus, Priority, judge_stranded
@@ -83,11 +84,7 @@ def dispatch(
         due += store.due(queue, priority, before, limit=_DISPATCH_MOST, types=types).hints
     if not due or broker.has_overflow(queue):
         return 0
-    listed = {
-        job_id_of(key)
-        for name in broker.list_keys(queue)
-        for key in broker.client.lrange(name, 0, -1)
-    }
+    listed = {job_id_of(key) for name in broker.list_keys(queue) for key in _all_of(broker, name)}
     lost = [hint for hint in due if hint.job_id not in listed]
     return broker.enqueue_many(lost) if lost else 0
 
@@ -103,6 +100,28 @@ def send_dead_letters(store: JobStore, broker: PulseBroker, actor: str, now: dat
         retries = {"retries": job["attempts"] - 1, "max_retries": job["max_attempts"] - 1}
         broker.get_actor(actor).send(message, retries)
     return len(waiting)
+
+
+def clear_orphans(store: JobStore, broker: PulseBroker, queue: str) -> int:
+    """Removes messages that are in nobody's hands and whose job has ended; how many.
+
+    A consumer that dies with a job that it woke up for leaves one.
+    """
+    kept = broker.stored_keys(queue)  # before the others: a message only ever moves on
+    in_hands = {key for name in broker.list_keys(queue) for key in _all_of(broker, name)}
+    if len(kept) <= len(in_hands):
+        return 0
+    in_hands |= broker.unacked_keys(queue)
+    loose = {job_id_of(key): key for key in kept if key not in in_hands}
+    ended = store.finals(list(loose)) if loose else []
+    if ended:
+        broker.forget_many(broker.client, queue, [loose[job_id] for job_id in ended])
+    return len(ended)
+
+
+def _all_of(broker: PulseBroker, name: str) -> list[bytes]:
+    keys: Any = broker.client.lrange(name, 0, -1)
+    return list(keys)
 
 
 def clear_leftovers(broker: PulseBroker, now_ms: int) -> None:

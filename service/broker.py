@@ -161,6 +161,18 @@ class PulseBroker(RedisBroker):
         """The same for messages that were popped off their list without `fetch`."""
         pipeline.hdel(self.messages_key(queue), *ids)
 
+    def stored_keys(self, queue: str) -> list[bytes]:
+        """The keys of all messages of the queue, wherever they are."""
+        keys: Any = self.client.hkeys(self.messages_key(queue))
+        return list(keys)
+
+    def unacked_keys(self, queue: str) -> set[bytes]:
+        """The keys of messages that some broker has fetched and not acked."""
+        brokers: Any = self.client.zrange(f"{self.namespace}:__heartbeats__", 0, -1)
+        names = [f"{self.namespace}:__acks__.{b.decode()}.{queue}" for b in brokers]
+        keys: Any = self.client.sunion(names) if names else ()
+        return set(keys)
+
     def probe(self) -> None:
         """Raises `redis.RedisError` where Redis gives no answer or takes no writes: one that is out
         of memory answers a PING, and lets nothing be enqueued."""

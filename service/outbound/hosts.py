@@ -6,8 +6,6 @@ import re
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
-import idna
-
 from service.errors import PulseQueueError, SettingError
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -44,6 +42,8 @@ def _ascii(text: str) -> str:
     lowered = text.lower()
     if lowered.isascii():
         return lowered
+    import idna  # large tables, for names that are rare
+
     try:
         return idna.encode(lowered).decode()
     except UnicodeError:

@@ -16,9 +16,11 @@ from actors import dead_letter, sweep
 from service import redis_client
 from service.broker import DEAD_LETTER_QUEUE, PulseBroker
 from service.clock import ServerClock
+from service.job import Hint
 from service.messages import job_id_of
 from service.settings import Settings
 from service.store import Counters, JobStore, WorkerStore
+from service.store.jobs import hint_of
 from tests.factories import (
     NOW,
     accept,
@@ -277,3 +279,28 @@ def test_a_dead_letter_for_a_job_that_was_retried_meanwhile_changes_nothing(
     before = store.retry(job_id, NOW)
     arrive(broker, letters(broker)[0])
     assert store.get(job_id) == before
+
+
+# orphans
+
+
+def test_a_message_in_nobodys_hands_goes_once_its_job_has_ended(
+    store: JobStore, broker: PulseBroker
+) -> None:
+    """Its consumer took it off its list by waking for it, and died."""
+    ids = accept_many(store, 4)
+    broker.enqueue_many([store_hint(store, job_id) for job_id in ids])
+    for _ in range(2):
+        broker.client.lpop("dramatiq:default")
+    (fetched,) = broker.fetch("default", 1, [0, 1, 0]).messages
+    assert sweep.clear_orphans(store, broker, "default") == 0
+    for job_id in ids:
+        store.cancel(job_id, NOW)
+    assert sweep.clear_orphans(store, broker, "default") == 2
+    assert sorted(broker.stored_keys("default")) == sorted(
+        [fetched[0], *broker.client.lrange("dramatiq:default", 0, -1)]  # type: ignore[misc]
+    )
+
+
+def store_hint(store: JobStore, job_id: str) -> Hint:
+    return hint_of(store.get(job_id))
