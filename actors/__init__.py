@@ -78,6 +78,7 @@ _INNER = {
     "consumer",
     "heartbeat",
     "lease",
+    "pace",
     "process",
     "registry",
     "runner",

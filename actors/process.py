@@ -20,6 +20,7 @@ from actors.committer import Committer, Settled
 from actors.consumer import JobConsumer, Supply
 from actors.dead_letter import ACTOR as DEAD_LETTER
 from actors.lease import Lease
+from actors.pace import Pace
 from actors.registry import Held, Registry
 from actors.runner import Runner
 from actors.unheld import release_unheld
@@ -29,7 +30,7 @@ from service.catalog import Catalog
 from service.clock import ServerClock
 from service.errors import InvalidEvent, StoreUnavailable
 from service.identity import pid_started, this_worker
-from service.job import FINAL, JobStatus
+from service.job import FINAL, Hint, JobStatus
 from service.later import Later
 from service.mongo import connect, read_clock
 from service.settings import Settings, without_password
@@ -45,6 +46,8 @@ _FORGET_WORKERS_SECONDS = 3600.0
 _BLOCK_TIMEOUT_SECONDS = 8.0
 _STUCK_EXIT = 70
 _LATE = timedelta(seconds=2)
+_SHORT_SECONDS = 0.25
+"""Jobs that are held for less needn't be asked whether to stop."""
 _LOOP_STUCK_SECONDS = 5.0
 
 
@@ -97,6 +100,9 @@ class WorkerProcess:
         self._notes: Later[tuple[Held, Any]] = Later(self._write_progress)
         self._well_since = float("inf")
         """Since when heartbeats are written without a gap (monotonic)."""
+        self._rescue_pace, self._dispatch_pace = Pace(), Pace()
+        self._alive: set[str] = set()
+        """The workers that were alive at the last look."""
         self._stop_asked = threading.Event()
         self._parent = os.getppid()
 
@@ -153,6 +159,9 @@ class WorkerProcess:
         self._look_for_the_stuck()
         workers = self._workers.all()
         alive = [w["_id"] for w in workers if w["age_seconds"] < self._settings.lease_seconds]
+        if not self._alive <= set(alive):
+            self._rescue_pace.hurry()
+        self._alive = set(alive)
         if self.identity.id in alive:
             self._supply.position = (alive.index(self.identity.id), len(alive))
         self._bury_neighbours(workers)
@@ -161,8 +170,8 @@ class WorkerProcess:
             self._supply.suspects_wait.set()
         if time.monotonic() < self._supply.doubtful_until:
             self._release_unheld()
-        if len(self._registry):
-            for job_id in self.store.cancel_requests(self.identity.id):
+        if held_for_long := self._registry.held_longer_than(_SHORT_SECONDS):
+            for job_id in self.store.cancel_requests(self.identity.id, held_for_long):
                 held = self._registry.get(job_id)
                 if held is not None:
                     held.cancelled = True
@@ -180,20 +189,26 @@ class WorkerProcess:
 
     def _put_right(self) -> None:
         now = self.clock.now()
+        rescued: list[Hint] = []
+        if self._rescue_pace.is_due:
+            with self._rescue_pace.look():
+                rescued = self._rescue(now)
+        if self._supply.redis_away.is_set():
+            return
+        if rescued:
+            self._broker.enqueue_many(rescued)
+        sweep.send_dead_letters(self.store, self._broker, DEAD_LETTER, now)
+
+    def _rescue(self, now: datetime) -> list[Hint]:
         # After an outage of MongoDB every heartbeat is old; the living get time for a new one.
         patience = min(self._settings.lease_seconds, 2 * self._settings.heartbeat_seconds + 1)
-        rescued = sweep.rescue(
+        return sweep.rescue(
             self.store,
             self._workers,
             self._counters,
             now,
             believe_heartbeats=time.monotonic() - self._well_since > patience,
         )
-        if self._supply.redis_away.is_set():
-            return
-        if rescued:
-            self._broker.enqueue_many(rescued)
-        sweep.send_dead_letters(self.store, self._broker, DEAD_LETTER, now)
 
     def dispatch(self) -> None:
         """The sweep's quickest part: messages for due jobs that have none."""
@@ -208,9 +223,11 @@ class WorkerProcess:
 
     def _dispatch(self, now: datetime) -> None:
         queues = self._catalog.queues
-        if self._supply.redis_away.is_set() or not sweep.is_needed(self.store, queues, now):
+        if self._supply.redis_away.is_set() or not self._dispatch_pace.is_due:
             return
-        for queue in queues:
+        with self._dispatch_pace.look():
+            is_needed = sweep.is_needed(self.store, queues, now)
+        for queue in queues if is_needed else []:
             types = [t.name for t in self._catalog if t.queue == queue]
             sweep.dispatch(self.store, self._broker, queue, types, now)
 

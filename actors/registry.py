@@ -180,6 +180,12 @@ class Registry:
         with self.changed:
             return [h for h in self._held.values() if h.stage is Stage.RUNNING and not h.settled]
 
+    def held_longer_than(self, seconds: float) -> list[str]:
+        """The ids of the jobs that were claimed before that."""
+        before = time.monotonic() - seconds
+        with self.changed:
+            return [job_id for job_id, held in self._held.items() if held.since < before]
+
     def get(self, job_id: str) -> Held | None:
         return self._held.get(job_id)
 

@@ -385,11 +385,16 @@ class JobStore:
         with mongo_errors():
             return {d["_id"] for d in self._jobs.aggregate(pipeline)}
 
-    def cancel_requests(self, worker: str) -> list[str]:
-        """The jobs under this worker that a client wants cancelled."""
-        query = {"status": "processing", "worker": worker, "cancel_requested": True}
+    def cancel_requests(self, worker: str, job_ids: Sequence[str]) -> list[str]:
+        """Those of the jobs that are under this worker and that a client wants cancelled."""
+        query = {
+            "_id": {"$in": list(job_ids)},
+            "status": "processing",
+            "worker": worker,
+            "cancel_requested": True,
+        }
         with mongo_errors():
-            return [d["_id"] for d in self._jobs.find(query, {"_id": 1})]
+            return [d["_id"] for d in self._jobs.find(query, {"_id": 1}, hint="_id_")]
 
     def progress(self, job: Job, value: Any) -> None:
         """Sets the job's `progress`, while it is run under this claim."""

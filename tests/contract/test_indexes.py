@@ -153,7 +153,7 @@ QUERIES: dict[str, tuple[Callable[[Asked], Any], set[str]]] = {
     "a page of a status": (a_page(Filter(status="failed")), {"IXSCAN by_status"}),
     "a page of a type": (a_page(Filter(type="email")), {"IXSCAN by_type"}),
     "stranded": (lambda a: a.store.stranded("w1"), {"IXSCAN by_status"}),
-    "cancel requests": (lambda a: a.store.cancel_requests("w1"), {"IXSCAN by_status"}),
+    "cancel requests": (lambda a: a.store.cancel_requests("w1", [A_JOB]), {"IXSCAN _id_ by id"}),
     "holders": (lambda a: a.store.holders(), {"IXSCAN by_status"}),
     "processing": (lambda a: a.listing.processing(), {"COUNT_SCAN by_status"}),
     "pending": (lambda a: a.listing.count_pending(10), {"IXSCAN by_status"}),

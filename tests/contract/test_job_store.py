@@ -727,8 +727,8 @@ def test_a_processing_job_is_asked_to_stop(store: JobStore) -> None:
     document, made = store.cancel(job.id, NOW)
     assert not made
     assert (document["status"], document["cancel_requested"]) == ("processing", True)
-    assert store.cancel_requests("worker-1") == [job.id]
-    assert store.cancel_requests("worker-2") == []
+    assert store.cancel_requests("worker-1", [job.id]) == [job.id]
+    assert store.cancel_requests("worker-2", [job.id]) == []
 
 
 def test_a_cancelled_job_may_be_cancelled_again(store: JobStore) -> None:

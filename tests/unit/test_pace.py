@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import pytest
+
+from actors import pace
+from actors.pace import Pace
+from service.errors import StoreUnavailable
+
+
+class Clock:
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(pace, "time", clock)
+    return clock
+
+
+def look(pace: Pace, clock: Clock, seconds: float) -> None:
+    with pace.look():
+        clock.now += seconds
+
+
+def test_a_cheap_look_is_due_again_at_once(clock: Clock) -> None:
+    pace = Pace()
+    look(pace, clock, 0.005)
+    assert pace.is_due
+
+
+def test_a_look_that_takes_long_is_due_after_twenty_times_as_long(clock: Clock) -> None:
+    pace = Pace()
+    look(pace, clock, 0.1)
+    assert not pace.is_due
+    clock.now += 1.9
+    assert not pace.is_due
+    clock.now += 0.2
+    assert pace.is_due
+
+
+def test_no_look_is_put_off_for_long(clock: Clock) -> None:
+    pace = Pace()
+    look(pace, clock, 60.0)
+    clock.now += 5.1
+    assert pace.is_due
+
+
+def test_a_look_that_fails_is_timed_as_well(clock: Clock) -> None:
+    pace = Pace()
+
+    def fail() -> None:
+        with pace.look():
+            clock.now += 0.1
+            raise StoreUnavailable("no answer")
+
+    with pytest.raises(StoreUnavailable):
+        fail()
+    assert not pace.is_due
+
+
+def test_who_is_in_a_hurry_need_not_wait(clock: Clock) -> None:
+    pace = Pace()
+    look(pace, clock, 1.0)
+    pace.hurry()
+    assert pace.is_due
