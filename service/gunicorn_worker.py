@@ -29,6 +29,8 @@ class PulseProtocol(ASGIProtocol):  # type: ignore[misc]
     """One connection. Later requests on it are bounded by gunicorn's own keep-alive time."""
 
     _late: asyncio.TimerHandle | None = None
+    _early = b""
+    """What has come of the next request while this one is being answered."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -40,6 +42,33 @@ class PulseProtocol(ASGIProtocol):  # type: ignore[misc]
             self._late.cancel()
         self.worker.connections.discard(self)
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """A client may send its next request as soon as it has the answer, which is a moment before
+        gunicorn is done with the request: of what comes in that moment its parser keeps only a
+        little, and for more it closes the connection without a word. So that has to wait here."""
+        if self._early or self._has_all_of_a_request:
+            self._early += data
+            self._pause_reading()
+        else:
+            super().data_received(data)
+
+    @property
+    def _has_all_of_a_request(self) -> bool:
+        """Until gunicorn forgets that request, nothing else may be fed to its parser."""
+        body = self._body_receiver
+        return body is not None and body._complete and self._current_request is not None
+
+    def _resume_reading(self) -> None:
+        """gunicorn calls this (among others) right before it forgets a request."""
+        super()._resume_reading()
+        if self._early:
+            self.worker.loop.call_soon(self._take_early)
+
+    def _take_early(self) -> None:
+        if self._early and not self._closed and not self._has_all_of_a_request:
+            early, self._early = self._early, b""
+            super().data_received(early)
 
     @classmethod
     def say_close(cls) -> None:

@@ -133,3 +133,13 @@ def test_a_thousand_idle_connections_stop_nobody(patient_web: Web) -> None:
         times = sorted(patient_web.post().elapsed.total_seconds() for _ in range(50))
         assert times[-1] < 0.5
     assert patient_web.post().status_code == 202
+
+
+def test_a_large_request_right_after_an_answer_is_answered_too(web: Web) -> None:
+    """gunicorn closes the connection over what comes before it is done with the last request."""
+    event = {"type": "simulate", "payload": {"result": "x" * 500_000}}
+    for _ in range(60):
+        assert web.get("01932f4c-7a1e-7c3d-9b52-0d6f3a8e41b7").status_code == 404
+        assert web.send(b"x" * 1_100_000).status_code == 413
+        assert web.get("01932f4c-7a1e-7c3d-9b52-0d6f3a8e41b7").status_code == 404
+        assert web.post(event).status_code == 202
