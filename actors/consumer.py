@@ -45,7 +45,8 @@ _FRONTIER_SECONDS = 1.0
 _PAUSE_SECONDS = 0.25
 _BESIDE_SECONDS = 0.1
 _BESIDE_SHARE = 5
-"""Looking for jobs beside those of a slow type may cost a long scan: at most that share of time."""
+"""Looking for jobs beside those of a slow type may cost a long scan: if there was nothing, the next
+look comes after so many times as long."""
 _DOUBT_SECONDS = 60.0
 _SHARES = {"high": 0.6, "normal": 0.3, "low": 0.1}
 

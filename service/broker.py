@@ -158,7 +158,8 @@ class PulseBroker(RedisBroker):
         self._give_back_script(keys=keys, args=list(ids))
 
     def forget_many(self, pipeline: Any, queue: str, ids: Sequence[str | bytes]) -> None:
-        """The same for messages that were popped off their list without `fetch`."""
+        """Adds to the pipeline the removal of messages that were popped off their list without
+        `fetch`, which is their ack."""
         pipeline.hdel(self.messages_key(queue), *ids)
 
     def stored_keys(self, queue: str) -> list[bytes]:
