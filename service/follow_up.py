@@ -25,6 +25,10 @@ _log = logging.getLogger(__name__)
 _MOST_TOGETHER = 500
 _MOST_WAITING = 20_000
 _PAUSE_SECONDS = 0.5
+_COUNT_AFTER_SECONDS = 0.02
+"""Counts are gathered for so long. Written at once, each would meet the claim of the very event that
+it counts: MongoDB's journal flusher passes over a write that another one, not yet journaled and
+with nobody waiting for it, overlaps, and that claim would wait for whatever is written next."""
 
 
 class FollowUp:
@@ -77,17 +81,28 @@ class FollowUp:
 
     def _run(self) -> None:
         goes_on = True
+        gathered, count_at = Deltas(), 0.0
         while goes_on:
-            hints, deltas, goes_on = self._take()
+            hints, deltas, goes_on = self._take(count_at if gathered else None)
             if hints and time.monotonic() >= self._pause_until:
                 self._send(hints)
-            self._count(deltas)
+            if deltas and not gathered:
+                count_at = time.monotonic() + _COUNT_AFTER_SECONDS
+            gathered.merge(deltas)
+            if gathered and (time.monotonic() >= count_at or not goes_on):
+                self._count(gathered)
+                gathered = Deltas()
 
-    def _take(self) -> tuple[list[Hint], Deltas, bool]:
-        """All that waits, and whether more may come."""
-        some = self._queue.get()
+    def _take(self, until: float | None) -> tuple[list[Hint], Deltas, bool]:
+        """All that waits, and whether more may come; waits no longer than until then (monotonic
+        time)."""
         hints: list[Hint] = []
         deltas = Deltas()
+        try:
+            timeout = None if until is None else max(0.0, until - time.monotonic())
+            some = self._queue.get(timeout=timeout)
+        except Empty:
+            return hints, deltas, True
         try:
             while some is not None:
                 if isinstance(some, Deltas):
