@@ -26,9 +26,9 @@ _MOST_TOGETHER = 500
 _MOST_WAITING = 20_000
 _PAUSE_SECONDS = 0.5
 _COUNT_AFTER_SECONDS = 0.02
-"""Counts are gathered for so long. Written at once, each would meet the claim of the very event that
-it counts: MongoDB's journal flusher passes over a write that another one, not yet journaled and
-with nobody waiting for it, overlaps, and that claim would wait for whatever is written next."""
+"""Counts are gathered for so long. Written at once, each would meet the claim of the very event
+that it counts: MongoDB's journal flusher passes over a write that another one, which nobody waits
+for, overlaps, and that claim would take as long as it is until something else is written."""
 
 
 class FollowUp:

@@ -1,7 +1,7 @@
 """Totals since ever, over all hosts and restarts: one document an event type, raised by `$inc`.
 
 They are written right behind the jobs' own writes, without waiting for an answer: a process that is
-killed loses the counts of the one batch that it had committed and not yet counted.
+killed loses the counts of what it had committed just before.
 """
 
 from __future__ import annotations
