@@ -44,7 +44,8 @@ def sweep_on(stack: Stack) -> Iterator[Callable[[], None]]:
     def tick() -> None:
         now = clock.now()
         sweep.rescue(stores.jobs, stores.workers, stores.counters, now)
-        for queue in types.queues:
+        needed = sweep.is_needed(stores.jobs, types.queues, now)
+        for queue in types.queues if needed else []:
             names = [t.name for t in types if t.queue == queue]
             sweep.dispatch(stores.jobs, broker, queue, names, now)
         sweep.send_dead_letters(stores.jobs, broker, dead_letter.ACTOR, now)
