@@ -76,12 +76,18 @@ def _asked_for(_retries: int, exception: BaseException) -> bool:
 _INNER = {
     "committer",
     "consumer",
+    "due",
+    "endings",
     "heartbeat",
+    "inbox",
     "lease",
+    "loop",
     "pace",
     "process",
     "registry",
     "runner",
+    "shares",
+    "supply",
     "sweep",
     "unheld",
 }

@@ -7,96 +7,40 @@ polls while there is nothing: it blocks in Redis, which wakes it for a single me
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import random
 import threading
 import time
-from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
-import dramatiq
 import redis
 from dramatiq.broker import Consumer, MessageProxy
-from dramatiq.errors import DecodeError
 
-from actors.lease import Lease
-from actors.registry import Held, Registry
+from actors.due import DueJobs
+from actors.inbox import Junk, read_message
+from actors.registry import Held
+from actors.shares import SHARES, first_ones
+from actors.supply import Supply
 from service.broker import PulseBroker
-from service.catalog import Catalog
-from service.clock import ServerClock
 from service.crash import crash_point
 from service.errors import StoreUnavailable
 from service.ids import is_id
 from service.job import Ending, Hint, Job, Outcome, judge
 from service.messages import hint_message, job_id_of
 from service.metrics import WORKER_COUNTS
-from service.store import Counters, Deltas, JobStore
+from service.store import Deltas
 
 _log = logging.getLogger(__name__)
 _MOST = 512
 _MIXED_LOOK = 16
 _BLOCK_SECONDS = 5.0
 _QUIET_SECONDS = 5.0
-_FRONTIER_SECONDS = 1.0
 _PAUSE_SECONDS = 0.25
 _BESIDE_SECONDS = 0.1
 _BESIDE_SHARE = 5
 """Looking for jobs beside those of a slow type may cost a long scan: if there was nothing, the next
 look comes after so many times as long."""
-_DOUBT_SECONDS = 60.0
-_SHARES = {"high": 0.6, "normal": 0.3, "low": 0.1}
-
-
-@dataclass(slots=True)
-class Supply:
-    """What all consumers of a process share, and what the rest of the process tells them."""
-
-    store: JobStore
-    counters: Counters
-    registry: Registry
-    lease: Lease
-    clock: ServerClock
-    catalog: Catalog
-    worker_id: str
-    wake_client: redis.Redis
-    draining: threading.Event = field(default_factory=threading.Event)
-    redis_away: threading.Event = field(default_factory=threading.Event)
-    suspects_wait: threading.Event = field(default_factory=threading.Event)
-    alone: threading.Lock = field(default_factory=threading.Lock)
-    """Held by a consumer while it claims, so that nobody joins the suspects of another."""
-    position: tuple[int, int] = (0, 1)
-    """This worker's place among the workers alive: (index, count). They look at different parts of
-    the backlog, so that they don't ask for the same jobs."""
-    ready: dict[str, deque[MessageProxy]] = field(default_factory=lambda: defaultdict(deque))
-    """By queue: messages that were fetched and claimed, for the threads to take."""
-    doubtful_until: float = 0.0
-    """Monotonic time until which a claim that got no answer may still take effect."""
-
-    def doubt(self) -> None:
-        self.doubtful_until = time.monotonic() + _DOUBT_SECONDS
-
-
-class Frontier:
-    """How far into the backlog a consumer has come, by priority and types: since when the oldest
-    jobs that it last found had been due. Now and then it starts anew, for what others left."""
-
-    def __init__(self) -> None:
-        self._oldest: dict[tuple[str, tuple[str, ...]], datetime | None] = {}
-        self._anew_at = 0.0
-
-    def since(self, priority: str, types: Sequence[str] = ()) -> datetime | None:
-        if time.monotonic() >= self._anew_at:
-            self._oldest.clear()
-            self._anew_at = time.monotonic() + _FRONTIER_SECONDS
-        return self._oldest.get((priority, tuple(types)))
-
-    def reached(self, priority: str, oldest: datetime | None, types: Sequence[str] = ()) -> None:
-        """None (nothing found) starts anew."""
-        self._oldest[priority, tuple(types)] = oldest
 
 
 class JobConsumer(Consumer):
@@ -107,7 +51,7 @@ class JobConsumer(Consumer):
         self._ready = supply.ready[queue]
         self._types = [t for t in supply.catalog if t.queue == queue]
         self._kinds = {t.is_async for t in self._types}
-        self._frontier = Frontier()
+        self._due = DueJobs(supply, queue)
         self._idle = False
         self._rng = random.Random()
         self._pause = threading.Event()
@@ -205,7 +149,7 @@ class JobConsumer(Consumer):
 
     def _take_at_once(self, popped: bytes) -> None:
         most = self._most_messages()
-        fetched = self._broker.fetch(self._queue, most, self._first(most), popped)
+        fetched = self._broker.fetch(self._queue, most, first_ones(most, self._rng), popped)
         crash_point("worker.after_fetch")
         if fetched.messages:
             self._take(fetched.messages)
@@ -268,8 +212,10 @@ class JobConsumer(Consumer):
         excess: list[tuple[bytes, MessageProxy]] = []
         room: dict[str, int] = {}
         for key, data in messages:
-            message = self._decoded(key, data)
-            if message is None:
+            try:
+                message = read_message(key, data, self._queue, self._broker, self._supply.catalog)
+            except Junk as junk:
+                self._put_aside(key, str(junk))
                 continue
             event_type = self._supply.catalog.get(message.actor_name)
             if event_type is None:
@@ -328,35 +274,7 @@ class JobConsumer(Consumer):
             self._supply.store.finish([(job, judge(job, unstarted, 0)) for job in unknown])
         return {h.job.id for h in held}
 
-    def _decoded(self, key: bytes, data: bytes | None) -> MessageProxy | None:
-        """The message, if it is one that an actor here can take; anything else is put aside."""
-        if data is None:
-            self._put_aside(key, None, "has no content")
-            return None
-        try:
-            message = dramatiq.Message.decode(data)
-            message.options["redis_message_id"] = key.decode()
-            message.options.pop("eta", None)  # nothing is delayed in here
-            known = message.actor_name in self._broker.actors
-        except (DecodeError, AttributeError, TypeError, ValueError) as error:
-            self._put_aside(key, data, f"can't be read: {error!r}")
-            return None
-        event_type = self._supply.catalog.get(message.actor_name)
-        is_hint = event_type is None or (
-            len(message.args) == 1 and isinstance(message.args[0], str)
-        )
-        if not known or not is_hint or message.queue_name != self._queue:
-            self._put_aside(key, data, f"is for no actor here: {message.actor_name!r}")
-            return None
-        if event_type is not None:
-            # Whatever else the message says (time limits, callbacks) is not its business.
-            priority = message.options.get("priority")
-            priority = priority if priority in _SHARES else "normal"
-            options = {"redis_message_id": key.decode(), "priority": priority}
-            message = dataclasses.replace(message, kwargs={}, options=options)
-        return MessageProxy(message)
-
-    def _put_aside(self, key: bytes, data: bytes | None, why: str) -> None:
+    def _put_aside(self, key: bytes, why: str) -> None:
         """Moves junk to Dramatiq's dead-letter set, for people to look at, and counts it."""
         _log.warning("a message is put aside: it %s", why, extra={"message_key": repr(key)})
         deltas = Deltas()
@@ -373,7 +291,7 @@ class JobConsumer(Consumer):
         try:
             if done:
                 self._broker.ack_many(self._broker.client, self._queue, done)
-            for priority in _SHARES:
+            for priority in SHARES:
                 keys = [key for key, m in excess if m.options["priority"] == priority]
                 if keys:
                     self._broker.give_back(self._queue, priority, keys)
@@ -398,10 +316,7 @@ class JobConsumer(Consumer):
         supply, most = self._supply, self._most()
         saturated = supply.registry.saturated()
         types = [t.name for t in self._types if t.name not in saturated]
-        index, count = supply.position
-        skip = index * most if count > 1 else 0
-        found = [self._due(priority, most, skip, types) for priority in _SHARES]
-        waiting = _shared_out(found, self._first(most), most)
+        waiting = self._due.oldest(types, first_ones(most, self._rng), most)
         hints = self._that_find_room(waiting)
         if not hints:
             supply.registry.wait_for_change(_BESIDE_SECONDS if waiting else 0.0)
@@ -423,22 +338,6 @@ class JobConsumer(Consumer):
                 room[hint.type] -= 1
                 chosen.append(hint)
         return chosen
-
-    def _due(self, priority: str, limit: int, skip: int, types: Sequence[str]) -> list[Hint]:
-        supply = self._supply
-        found = supply.store.due(
-            self._queue,
-            priority,
-            supply.clock.now(),
-            limit=limit,
-            skip=skip,
-            types=types,
-            since=self._frontier.since(priority, types),
-        )
-        self._frontier.reached(priority, found.oldest, types)
-        if not found.hints and skip:
-            return self._due(priority, limit, 0, types)
-        return found.hints
 
     def _take_suspects(self) -> None:
         """Claims jobs that were held by a process that died, in ever smaller company.
@@ -483,21 +382,5 @@ class JobConsumer(Consumer):
         least = max(1, min(*rooms, _MOST))
         return max(least, min(max(rooms), _MIXED_LOOK)) if len(self._kinds) > 1 else least
 
-    def _first(self, total: int) -> list[int]:
-        """How many to take of high, normal and low before filling up in that order: high goes
-        first, but none starves. For a few at a time the dice say which list is first."""
-        if total >= len(_SHARES) * 4:
-            return [max(1, int(total * share)) for share in _SHARES.values()]
-        chosen = self._rng.choices(range(3), list(_SHARES.values()), k=total)
-        return [chosen.count(i) for i in range(3)]
-
     def _wait(self, seconds: float) -> None:
         self._pause.wait(seconds)
-
-
-def _shared_out(found: Sequence[list[Hint]], first: Sequence[int], most: int) -> list[Hint]:
-    """Up to `most` in all: of each list its `first` ones, then more in the lists' order."""
-    chosen = [hint for hints, share in zip(found, first, strict=True) for hint in hints[:share]]
-    for hints, share in zip(found, first, strict=True):
-        chosen += hints[share:]
-    return chosen[:most]

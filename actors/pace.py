@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _CHEAP_SECONDS = 0.01
-_SHARE = 20
-_MOST_SECONDS = 5.0
+_SHARE = 100
+_MOST_SECONDS = 10.0
 
 
 class Pace:
-    """Lets a look that takes long be taken less often: after twenty times as long.
+    """Lets a look that takes long be taken less often: after a hundred times as long.
 
     MongoDB keeps the index keys of what has changed for five minutes, as history; after a flood of
     jobs, a look for the oldest open ones has to pass over all of them.

@@ -17,12 +17,13 @@ from dramatiq.middleware import Retries
 
 from actors import sweep
 from actors.committer import Committer, Settled
-from actors.consumer import JobConsumer, Supply
+from actors.consumer import JobConsumer
 from actors.dead_letter import ACTOR as DEAD_LETTER
 from actors.lease import Lease
 from actors.pace import Pace
 from actors.registry import Held, Registry
 from actors.runner import Runner
+from actors.supply import Supply
 from actors.unheld import release_unheld
 from service import preflight, redis_client
 from service.broker import PulseBroker
@@ -32,12 +33,9 @@ from service.errors import InvalidEvent, StoreUnavailable
 from service.identity import pid_started, this_worker
 from service.job import FINAL, Hint, JobStatus
 from service.later import Later
-from service.mongo import connect, read_clock
+from service.mongo import connect
 from service.settings import Settings, without_password
-from service.store import Counters, JobStore, LeaderLease, WorkerStore, ensure_indexes
-from service.store.audit import Audit
-from service.store.guard import mongo_errors
-from service.store.jobs import Retention
+from service.store import LeaderLease, Stores
 
 _log = logging.getLogger(__name__)
 _LEADER_SECONDS = 5.0
@@ -46,6 +44,7 @@ _FORGET_WORKERS_SECONDS = 3600.0
 _BLOCK_TIMEOUT_SECONDS = 8.0
 _STUCK_EXIT = 70
 _LATE = timedelta(seconds=2)
+_RECENT = timedelta(seconds=3)
 _SHORT_SECONDS = 0.25
 """Jobs that are held for less needn't be asked whether to stop."""
 _LOOP_STUCK_SECONDS = 5.0
@@ -70,13 +69,12 @@ class WorkerProcess:
         ]
         self.identity = this_worker(self._queues, worker.worker_threads)
         self.clock = ServerClock()
-        self._database = connect(settings)
-        self.store = JobStore(
-            self._database, retention=retention(settings), history_limit=settings.history_limit
-        )
-        self._counters = Counters(self._database)
-        self._workers = WorkerStore(self._database, settings.lease_seconds)
-        self._leader = LeaderLease(self._database, self.identity.id, _LEADER_SECONDS)
+        database = connect(settings)
+        self._stores = Stores(database, settings)
+        self.store = self._stores.jobs
+        self._counters = self._stores.counters
+        self._workers = self._stores.workers
+        self._leader = LeaderLease(database, self.identity.id, _LEADER_SECONDS)
         self._lease = Lease(settings.lease_seconds)
         self._registry = Registry(worker.worker_threads, settings.async_concurrency, catalog)
         self._committer = Committer(
@@ -116,13 +114,13 @@ class WorkerProcess:
         while not self._reach_mongo():
             if self._stop_asked.wait(_WAIT_FOR_MONGO_SECONDS):
                 raise SystemExit(0)
-        preflight.warn_soon(Audit(self._database), self._broker.client, self.clock)
+        preflight.warn_soon(self._stores.audit, self._broker.client, self.clock)
         self._committer.start()
         self.runner.loop.start()
 
     def _reach_mongo(self) -> bool:
         try:
-            ensure_indexes(self._database)
+            self._stores.prepare()
             self.beat()
         except StoreUnavailable as error:
             uri = without_password(self._settings.mongodb_uri)
@@ -139,8 +137,7 @@ class WorkerProcess:
         """Renews the lease on all that this process holds, and learns the server's time."""
         lapsed = self._lease.renewed > float("-inf") and not self._lease.is_valid
         sent = time.monotonic()
-        with mongo_errors():
-            read_clock(self._database, self.clock)
+        self._stores.read_clock(self.clock)
         self._workers.beat(self.identity, len(self._registry))
         if lapsed:
             _log.warning("the lease lapsed: what hasn't started is given back")
@@ -222,14 +219,21 @@ class WorkerProcess:
             self._dispatch(self.clock.now() - _LATE)
 
     def _dispatch(self, now: datetime) -> None:
-        queues = self._catalog.queues
-        if self._supply.redis_away.is_set() or not self._dispatch_pace.is_due:
+        """Looks for all that has been due for long where the pace allows it; in between only for
+        what has become so lately, which costs little."""
+        if self._supply.redis_away.is_set():
+            return
+        if not self._dispatch_pace.is_due:
+            self._send_hints(now, now - _RECENT)
             return
         with self._dispatch_pace.look():
-            is_needed = sweep.is_needed(self.store, queues, now)
-        for queue in queues if is_needed else []:
+            self._send_hints(now)
+
+    def _send_hints(self, now: datetime, since: datetime | None = None) -> None:
+        queues = self._catalog.queues
+        for queue in queues if sweep.is_needed(self.store, queues, now, since) else []:
             types = [t.name for t in self._catalog if t.queue == queue]
-            sweep.dispatch(self.store, self._broker, queue, types, now)
+            sweep.dispatch(self.store, self._broker, queue, types, now, since=since)
 
     @property
     def _leads(self) -> bool:
@@ -257,6 +261,7 @@ class WorkerProcess:
         else:
             if supply.redis_away.is_set():
                 _log.info("Redis is back")
+                self._dispatch_pace.hurry()
             supply.redis_away.clear()
 
     def _wake_consumers(self) -> None:
@@ -376,12 +381,3 @@ class WorkerProcess:
         with contextlib.suppress(StoreUnavailable):
             self._workers.remove(self.identity.id)
         return at_home
-
-
-def retention(settings: Settings) -> Retention:
-    """How long final jobs are kept, as the settings say."""
-    return Retention(
-        completed_seconds=settings.retention_completed_seconds or None,
-        failed_seconds=settings.retention_failed_seconds or None,
-        cancelled_seconds=settings.retention_cancelled_seconds or None,
-    )

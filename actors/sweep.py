@@ -65,24 +65,35 @@ def _rescue_from(worker: str, store: JobStore, counters: Counters, now: datetime
     ]
 
 
-def is_needed(store: JobStore, queues: Sequence[str], now: datetime) -> bool:
+def is_needed(
+    store: JobStore, queues: Sequence[str], now: datetime, since: datetime | None = None
+) -> bool:
     """Whether there is anything for `dispatch` to look at: one small question for all queues, which
     is all that a quiet system costs."""
-    return store.any_due(queues, now - DISPATCH_AFTER)
+    return store.any_due(queues, now - DISPATCH_AFTER, since)
 
 
 def dispatch(
-    store: JobStore, broker: PulseBroker, queue: str, types: Sequence[str], now: datetime
+    store: JobStore,
+    broker: PulseBroker,
+    queue: str,
+    types: Sequence[str],
+    now: datetime,
+    *,
+    since: datetime | None = None,
 ) -> int:
-    """Sends messages for due jobs of these types that have none; how many.
+    """Sends messages for jobs of these types that are due (since then) and have none; how many.
 
     Where the queue's overflow is set, workers come to MongoDB by themselves.
     """
+    if broker.has_overflow(queue):
+        return 0
     due: list[Hint] = []
     for priority in Priority:
         before = now - DISPATCH_AFTER
-        due += store.due(queue, priority, before, limit=_DISPATCH_MOST, types=types).hints
-    if not due or broker.has_overflow(queue):
+        found = store.due(queue, priority, before, limit=_DISPATCH_MOST, types=types, since=since)
+        due += found.hints
+    if not due:
         return 0
     listed = {job_id_of(key) for name in broker.list_keys(queue) for key in _all_of(broker, name)}
     lost = [hint for hint in due if hint.job_id not in listed]

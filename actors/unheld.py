@@ -7,8 +7,9 @@ it out long after the caller gave up. No rescue would ever come for such jobs: t
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
-from actors.consumer import Supply
+from actors.supply import Supply
 from service.job import Ending, Hint, Outcome, judge
 
 _log = logging.getLogger(__name__)
@@ -18,22 +19,27 @@ _CLAIM_WAIT_SECONDS = 0.5
 def release_unheld(supply: Supply) -> list[Hint]:
     """Gives them back, which costs no attempt; hints for those that now wait again.
 
-    No claim is under way meanwhile; where one takes too long, the next call will do.
+    What seems to be such a job is looked at once more while no claim is under way; where one takes
+    too long, the next call will do.
     """
-    if not supply.alone.acquire(timeout=_CLAIM_WAIT_SECONDS):
+    claims = supply.store.claims_of(supply.worker_id)  # may take long: no claim waits for it
+    if not _unheld(supply, claims) or not supply.alone.acquire(timeout=_CLAIM_WAIT_SECONDS):
         return []
     try:
-        claims = supply.store.claims_of(supply.worker_id)
-        unheld = [job_id for job_id, claim in claims.items() if not _is_held(supply, job_id, claim)]
-        jobs = supply.store.held_by(supply.worker_id, unheld)
+        jobs = supply.store.held_by(supply.worker_id, _unheld(supply, claims))
     finally:
         supply.alone.release()
+    jobs = [job for job in jobs if job.claims == claims[job.id]]
     if not jobs:
         return []
     _log.warning("%d jobs whose claim got lost are given back", len(jobs))
     ending = Ending(Outcome.UNSTARTED, supply.clock.now())
     supply.store.finish([(job, judge(job, ending, 0)) for job in jobs])
     return [job.hint for job in jobs]
+
+
+def _unheld(supply: Supply, claims: Mapping[str, int]) -> list[str]:
+    return [job_id for job_id, claim in claims.items() if not _is_held(supply, job_id, claim)]
 
 
 def _is_held(supply: Supply, job_id: str, claim: int) -> bool:

@@ -15,6 +15,10 @@ from service.readings import Reading
 _FRESH_SECONDS = 0.5
 _LOOK_SECONDS = 0.05
 _RETRY_SECONDS = 5
+_OLD_SECONDS = 5.0
+_SHARE = 10
+"""Counting passes over the history of all that was done in the last minutes. While less than a
+tenth of the room is used up, an old count will do."""
 
 
 class Backlog:
@@ -40,7 +44,9 @@ class Backlog:
     def _look(self) -> None:
         """Asking whether there is a new reading costs more than all the rest here."""
         self._look_at = time.monotonic() + _LOOK_SECONDS
-        known = self._reading.refresh()
+        known = self._reading.known
+        if known.age_seconds > _OLD_SECONDS or self._since >= self._room / _SHARE:
+            known = self._reading.refresh()
         if known.value is not None and known.read_at != self._counted_at:
             self._counted_at, self._since = known.read_at, 0
             self._room = self._limit - known.value

@@ -264,13 +264,14 @@ class JobStore:
         hints = [Hint(d["_id"], d["type"], queue, priority) for d in documents]
         return Due(hints, documents[0]["next_attempt_at"] if documents else None)
 
-    def any_due(self, queues: Sequence[str], now: datetime) -> bool:
-        """Whether any job of these queues is pending and due; much cheaper than `due`."""
+    def any_due(self, queues: Sequence[str], now: datetime, since: datetime | None = None) -> bool:
+        """Whether any job of these queues is pending and due (since then); much cheaper than
+        `due`."""
         query = {
             "status": "pending",
             "queue": {"$in": list(queues)},
             "priority": {"$in": [p.value for p in Priority]},
-            "next_attempt_at": {"$lte": now},
+            "next_attempt_at": {"$lte": now} | ({"$gte": since} if since else {}),
         }
         with mongo_errors():
             return self._jobs.find_one(query, {"_id": 1}, hint="waiting") is not None

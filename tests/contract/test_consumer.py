@@ -15,16 +15,18 @@ import redis
 from dramatiq.broker import MessageProxy
 from dramatiq.middleware import Retries
 
-from actors.consumer import Frontier, JobConsumer, Supply, _shared_out
+from actors.consumer import JobConsumer
+from actors.due import Frontier
 from actors.lease import Lease
 from actors.registry import Registry
+from actors.supply import Supply
 from actors.unheld import release_unheld
 from service import redis_client
 from service.broker import PulseBroker
 from service.catalog import Catalog
 from service.clock import ServerClock
 from service.errors import StoreUnavailable
-from service.job import Hint, Job, Outcome, judge_stranded
+from service.job import Job, Outcome, judge_stranded
 from service.settings import Settings
 from service.store import Counters, JobStore
 from tests.factories import (
@@ -677,37 +679,7 @@ def test_nothing_is_given_back_while_a_claim_is_under_way(bench: Bench) -> None:
     assert len(release_unheld(bench.supply)) == 1
 
 
-# shares
-
-
-@pytest.mark.parametrize("total", [1, 2, 5, 11, 12, 100, 512])
-def test_shares_are_never_more_than_there_is_room_for(bench: Bench, total: int) -> None:
-    for _ in range(50):
-        shares = bench.consumer._first(total)
-        assert sum(shares) <= total
-        if total >= 12:
-            assert min(shares) >= 1
-
-
-def test_even_one_at_a_time_nobody_starves(bench: Bench) -> None:
-    seen = [0, 0, 0]
-    for _ in range(500):
-        for number, share in enumerate(bench.consumer._first(1)):
-            seen[number] += share
-    assert seen[0] > seen[1] > seen[2] > 0
-
-
-def test_what_one_list_leaves_free_others_get() -> None:
-    def hints(name: str, count: int) -> list[Hint]:
-        return [Hint(f"{name}{i}", "email", "default", "normal") for i in range(count)]
-
-    def shared(high: int, normal: int, low: int) -> list[str]:
-        lists = [hints("h", high), hints("n", normal), hints("l", low)]
-        return [h.job_id for h in _shared_out(lists, [6, 3, 1], 10)]
-
-    assert shared(20, 20, 20) == [*(f"h{i}" for i in range(6)), "n0", "n1", "n2", "l0"]
-    assert shared(0, 0, 20) == [f"l{i}" for i in range(10)]
-    assert shared(0, 4, 4) == ["n0", "n1", "n2", "l0", "n3", "l1", "l2", "l3"]
+# how far it has come
 
 
 def test_a_frontier_moves_on_and_now_and_then_starts_anew(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,7 @@ def make_process(
     yield make
     for process in made:
         process.finish()
-        process._database.client.close()
+        process._stores.close()
         process._supply.wake_client.close()
         process._broker.close()
 
@@ -202,7 +202,7 @@ def test_suspects_are_noticed(process: WorkerProcess) -> None:
     process.look()
     assert not process._supply.suspects_wait.is_set()
     document = accept(process.store)
-    process._database["jobs"].update_one({"_id": document["_id"]}, {"$set": {"company": 1}})
+    process._stores._database["jobs"].update_one({"_id": document["_id"]}, {"$set": {"company": 1}})
     process.look()
     assert process._supply.suspects_wait.is_set()
 
@@ -301,7 +301,7 @@ def test_right_after_an_outage_nobody_is_dead_for_an_old_heartbeat(
 ) -> None:
     workers.beat(make_worker("late"), processing=1)
     old = {"$set": {"heartbeat_at": process.clock.now().replace(year=2020)}}
-    process._database["workers"].update_one({"_id": "late"}, old)
+    process._stores._database["workers"].update_one({"_id": "late"}, old)
     job = claim(store, accept(store)["_id"], worker="late")
     process.sweep()
     assert store.get(job.id)["status"] == "processing"
@@ -406,7 +406,7 @@ def test_tidying_frees_what_the_dead_left(
 ) -> None:
     workers.beat(make_worker("long dead"), processing=0)
     old = {"$set": {"heartbeat_at": process.clock.now().replace(year=2020)}}
-    process._database["workers"].update_one({"_id": "long dead"}, old)
+    process._stores._database["workers"].update_one({"_id": "long dead"}, old)
     stray = claim(store, accept(store)["_id"], worker=process.identity.id)
     failed(store)
     process.tidy()

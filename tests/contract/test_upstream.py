@@ -5,8 +5,6 @@ mended the defect and our way round it may go. What has no test here, and why it
 
 - After kill -9, recovery is a lottery of minutes. The sweep rescues by heartbeats in MongoDB
   (test_sweep, tests/faults).
-- `Shutdown` burns a retry and waits a backoff. A job is given back through MongoDB, uncharged
-  (test_job_store).
 - A crash never counts as a retry (issue 213). MongoDB counts claims, and three crashes alone fail a
   job (test_job_store).
 - A far-future delayed message holds back near ones. Nothing is delayed in Redis or in a consumer
@@ -138,7 +136,7 @@ class Ours:
         return document if document["finished_at"] is not None else None
 
     def close(self) -> None:
-        self.process._database.client.close()
+        self.process._stores.close()
         self.process._supply.wake_client.close()
         self.broker.close()
         self.broker.client.close()
@@ -412,6 +410,37 @@ def test_a_redis_that_does_not_answer_an_ack_is_an_error_there_and_a_duplicate_h
         worker.broker.enqueue_many([make_hint(job_id=job_id)])
         time.sleep(0.2)  # nothing can be polled for: the duplicate should do nothing
         assert len(worker.ran) == 1
+
+
+def test_a_shutdown_costs_a_retry_there_and_no_attempt_here(
+    settings: Settings, redis_connection: redis.Redis, ours: MakeOurs
+) -> None:
+    began = threading.Event()
+
+    def long(*_: Any) -> None:
+        began.set()
+        while True:
+            time.sleep(0.01)
+
+    broker = RedisBroker(client=redis_client.connect(settings))
+    actor = dramatiq.actor(long, broker=broker, notify_shutdown=True, min_backoff=60_000)
+    broker.emit_after("process_boot")
+    with at_work(broker):
+        actor.send()
+        assert began.wait(5)
+    [kept] = broker.client.hvals("dramatiq:default.DQ.msgs")
+    assert dramatiq.Message.decode(kept).options["retries"] == 1
+    broker.close()
+    broker.client.close()
+
+    began.clear()
+    with ours(long) as mine:
+        job_id = mine.post()
+        assert began.wait(5)
+        mine.process._settings = replace(settings, shutdown_grace_seconds=0.1)
+        on_a_thread(mine.process.finish)
+        document = mine.store.get(job_id)
+        assert (document["status"], document["attempts"]) == ("pending", 0)
 
 
 def test_a_lost_connection_ends_the_delay_consumers_thread_there_and_none_here(

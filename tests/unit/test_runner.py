@@ -15,9 +15,10 @@ import dramatiq
 import pytest
 import structlog
 
+from actors.endings import MAX_RESULT_BYTES
 from actors.lease import Lease
 from actors.registry import Held, Registry
-from actors.runner import MAX_RESULT_BYTES, Runner
+from actors.runner import Runner
 from service.clock import ServerClock
 from service.errors import Cancelled, Reject, RetryLater
 from service.job import Ending, Outcome
@@ -408,7 +409,7 @@ def test_a_stuck_run_ends_as_a_timeout(bench: Bench) -> None:
 def test_a_blocked_loop_is_interrupted_once_somebody_is_beyond_the_limit(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.runner._BLOCKED_SECONDS", 0.2)
+    monkeypatch.setattr("actors.loop._BLOCKED_SECONDS", 0.2)
 
     async def spins(_payload: Any, _context: Any) -> None:
         while True:
