@@ -3,12 +3,14 @@ own. There is no worker: a test that needs an event processed does what a worker
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import redis
+from pymongo.collection import Collection
 from pymongo.database import Database
 
 from infra.servers import MongoServer, RedisServer
@@ -16,6 +18,7 @@ from service import redis_client
 from service.settings import Settings
 from service.store import JobStore
 from tests.api.server import Web, running_web
+from tests.factories import eventually
 
 DATABASE = "api"
 
@@ -42,6 +45,20 @@ def database(web: Web, shared_client: Any) -> Database[Any]:
     for name in database.list_collection_names():
         database[name].delete_many({})
     return database
+
+
+@pytest.fixture
+def counters(database: Database[Any]) -> Collection[Any]:
+    """The counters, empty: what earlier tests posted has been counted, which takes 20 ms."""
+    counters = database["counters"]
+
+    def stay_empty() -> bool:
+        counters.delete_many({})
+        time.sleep(0.1)  # nothing tells that no count is under way
+        return counters.find_one() is None
+
+    eventually(stay_empty)
+    return counters
 
 
 @pytest.fixture

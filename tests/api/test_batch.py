@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import redis
+from pymongo.collection import Collection
 from pymongo.database import Database
 
 from tests.api.server import EVENT, Web
@@ -49,11 +50,11 @@ def test_a_batch_may_hold_a_thousand(web: Web, hints: redis.Redis) -> None:
     assert eventually(lambda: hints.llen("dramatiq:default") == 1_000)
 
 
-def test_a_batch_is_counted_by_type(web: Web, database: Database[Any]) -> None:
+def test_a_batch_is_counted_by_type(web: Web, counters: Collection[Any]) -> None:
     post(web, [EVENT] * 30)
 
     def received() -> bool:
-        counted = database["counters"].find_one({"_id": "simulate"})
+        counted = counters.find_one({"_id": "simulate"})
         return counted is not None and counted["received"] == 30
 
     assert eventually(received)

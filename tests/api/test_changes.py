@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import redis
+from pymongo.collection import Collection
 from pymongo.database import Database
 
 from service.job import Outcome
@@ -23,13 +24,13 @@ def test_a_pending_event_is_cancelled_at_once(web: Web, database: Database[Any])
     assert web.get(event_id).json() == event
 
 
-def test_a_cancel_is_counted_once(web: Web, database: Database[Any]) -> None:
+def test_a_cancel_is_counted_once(web: Web, counters: Collection[Any]) -> None:
     event_id = web.post().json()["id"]
     for _ in range(2):
         assert web.http.post(f"/events/{event_id}/cancel").status_code == 200
 
     def cancelled() -> bool:
-        counted = database["counters"].find_one({"_id": "simulate"})
+        counted = counters.find_one({"_id": "simulate"})
         return counted is not None and counted.get("cancelled") == 1
 
     assert eventually(cancelled)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from pymongo.collection import Collection
 from pymongo.database import Database
 
 from service.store import Counters, Deltas, JobStore, WorkerStore
@@ -71,7 +72,9 @@ def value(web: Web, name: str, **labels: str) -> float | None:
     return None
 
 
-def test_totals_are_those_of_the_counters(web: Web, database: Database[Any]) -> None:
+def test_totals_are_those_of_the_counters(
+    web: Web, database: Database[Any], counters: Collection[Any]
+) -> None:
     deltas = Deltas()
     counts = {"received": 9, "completed": 5, "retried": 2, "cancelled": 1}
     for name, amount in (counts | {"failed.error": 1, "failed.timeout": 2}).items():

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import redis
+from pymongo.collection import Collection
 from pymongo.database import Database
 
 from service.api import times
@@ -138,13 +139,13 @@ def test_a_trace_context_is_kept_where_it_is_one(
     assert stored.get("traceparent") == kept
 
 
-def test_received_is_counted_once_an_event(web: Web, database: Database[Any]) -> None:
+def test_received_is_counted_once_an_event(web: Web, counters: Collection[Any]) -> None:
     for _ in range(3):
         web.post(idempotency_key="the-same")
     web.post()
 
     def received() -> bool:
-        counted = database["counters"].find_one({"_id": "simulate"})
+        counted = counters.find_one({"_id": "simulate"})
         return counted is not None and counted["received"] == 2
 
     assert eventually(received)
