@@ -21,7 +21,7 @@ from service.catalog import Catalog, catalog
 from service.errors import CatalogError, SettingError
 from service.settings import Settings
 
-_TIME_LIMIT_TICK_MS = 100
+_TIME_LIMIT_TICK_MS = 250
 
 
 def build_broker(settings: Settings, types: Catalog) -> PulseBroker:

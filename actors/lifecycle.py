@@ -25,6 +25,7 @@ _LOOK_SECONDS = 1.0
 _REDIS_SECONDS = 2.0
 _TIDY_SECONDS = 30.0
 _LATE_SECONDS = 2.0
+_LETTERS_SECONDS = 5.0
 
 
 class Lifecycle(Middleware):
@@ -76,6 +77,7 @@ class Lifecycle(Middleware):
                 "redis": (_REDIS_SECONDS, process.look_at_redis),
                 "dispatch": (self._settings.sweep_seconds, process.dispatch),
                 "late": (_LATE_SECONDS, process.dispatch_late),
+                "letters": (_LETTERS_SECONDS, process.send_dead_letters),
                 "sweep": (2 * self._settings.sweep_seconds, process.sweep),
                 "tidy": (_TIDY_SECONDS, process.tidy),
             }

@@ -7,18 +7,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _CHEAP_SECONDS = 0.01
-_SHARE = 100
-_MOST_SECONDS = 10.0
+_SHARE = 250
 
 
 class Pace:
-    """Lets a look that takes long be taken less often: after a hundred times as long.
+    """Lets a look that takes long be taken less often: after 250 times as long.
 
     MongoDB keeps the index keys of what has changed for five minutes, as history; after a flood of
     jobs, a look for the oldest open ones has to pass over all of them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most_seconds: float = 10.0) -> None:
+        """`most_seconds`: no look is put off for longer."""
+        self._most_seconds = most_seconds
         self._next_at = 0.0
 
     @property
@@ -38,5 +39,5 @@ class Pace:
         finally:
             now = time.monotonic()
             took = now - began
-            wait = min(_SHARE * took, _MOST_SECONDS) if took > _CHEAP_SECONDS else 0.0
+            wait = min(_SHARE * took, self._most_seconds) if took > _CHEAP_SECONDS else 0.0
             self._next_at = now + wait

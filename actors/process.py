@@ -44,10 +44,12 @@ _FORGET_WORKERS_SECONDS = 3600.0
 _BLOCK_TIMEOUT_SECONDS = 8.0
 _STUCK_EXIT = 70
 _LATE = timedelta(seconds=2)
-_RECENT = timedelta(seconds=3)
+_RECENT, _RECENT_PACE_SECONDS = timedelta(seconds=4), 2.0
+"""Looks for what has become due lately come so often that nothing falls between them."""
 _SHORT_SECONDS = 0.25
 """Jobs that are held for less needn't be asked whether to stop."""
-_LOOP_STUCK_SECONDS = 5.0
+_AFTER_A_DEATH_SECONDS = 30.0
+_CALM_SECONDS = 10.0
 
 
 class WorkerProcess:
@@ -99,6 +101,9 @@ class WorkerProcess:
         self._well_since = float("inf")
         """Since when heartbeats are written without a gap (monotonic)."""
         self._rescue_pace, self._dispatch_pace = Pace(), Pace()
+        self._recent_pace = Pace(_RECENT_PACE_SECONDS)
+        self._suspects_due_at = 0.0
+        self._suspects_likely_until = time.monotonic() + _AFTER_A_DEATH_SECONDS
         self._alive: set[str] = set()
         """The workers that were alive at the last look."""
         self._stop_asked = threading.Event()
@@ -158,13 +163,12 @@ class WorkerProcess:
         alive = [w["_id"] for w in workers if w["age_seconds"] < self._settings.lease_seconds]
         if not self._alive <= set(alive):
             self._rescue_pace.hurry()
+            self._look_for_suspects_soon()
         self._alive = set(alive)
         if self.identity.id in alive:
             self._supply.position = (alive.index(self.identity.id), len(alive))
         self._bury_neighbours(workers)
-        types = [t.name for t in self._catalog]
-        if self.store.suspects(self._queues, types, self.clock.now(), 1):
-            self._supply.suspects_wait.set()
+        self._look_for_suspects()
         if time.monotonic() < self._supply.doubtful_until:
             self._release_unheld()
         if held_for_long := self._registry.held_longer_than(_SHORT_SECONDS):
@@ -173,6 +177,23 @@ class WorkerProcess:
                 if held is not None:
                     held.cancelled = True
 
+    def _look_for_suspects(self) -> None:
+        """Suspects come from deaths: where there was none for a while, they are looked for now and
+        then only."""
+        now = time.monotonic()
+        if now < self._suspects_due_at:
+            return
+        types = [t.name for t in self._catalog]
+        if self.store.suspects(self._queues, types, self.clock.now(), 1):
+            self._supply.suspects_wait.set()
+            self._look_for_suspects_soon()
+        elif now > self._suspects_likely_until:
+            self._suspects_due_at = now + _CALM_SECONDS
+
+    def _look_for_suspects_soon(self) -> None:
+        self._suspects_due_at = 0.0
+        self._suspects_likely_until = time.monotonic() + _AFTER_A_DEATH_SECONDS
+
     def _release_unheld(self) -> None:
         hints = release_unheld(self._supply)
         if hints and not self._supply.redis_away.is_set():
@@ -180,21 +201,19 @@ class WorkerProcess:
 
     def sweep(self) -> None:
         """One tick of the sweep, where this process leads it."""
-        if self._leads:
-            self._put_right()
-            self._leader.ticked()
-
-    def _put_right(self) -> None:
-        now = self.clock.now()
-        rescued: list[Hint] = []
+        if not self._leads:
+            return
         if self._rescue_pace.is_due:
             with self._rescue_pace.look():
-                rescued = self._rescue(now)
-        if self._supply.redis_away.is_set():
-            return
-        if rescued:
-            self._broker.enqueue_many(rescued)
-        sweep.send_dead_letters(self.store, self._broker, DEAD_LETTER, now)
+                rescued = self._rescue(self.clock.now())
+            if rescued and not self._supply.redis_away.is_set():
+                self._broker.enqueue_many(rescued)
+        self._leader.ticked()
+
+    def send_dead_letters(self) -> None:
+        """The sweep's slowest part: dead letters that never arrived."""
+        if self._leads and not self._supply.redis_away.is_set():
+            sweep.send_dead_letters(self.store, self._broker, DEAD_LETTER, self.clock.now())
 
     def _rescue(self, now: datetime) -> list[Hint]:
         # After an outage of MongoDB every heartbeat is old; the living get time for a new one.
@@ -220,14 +239,15 @@ class WorkerProcess:
 
     def _dispatch(self, now: datetime) -> None:
         """Looks for all that has been due for long where the pace allows it; in between only for
-        what has become so lately, which costs little."""
+        what has become so lately."""
         if self._supply.redis_away.is_set():
             return
-        if not self._dispatch_pace.is_due:
-            self._send_hints(now, now - _RECENT)
-            return
-        with self._dispatch_pace.look():
-            self._send_hints(now)
+        if self._dispatch_pace.is_due:
+            with self._dispatch_pace.look():
+                self._send_hints(now)
+        elif self._recent_pace.is_due:
+            with self._recent_pace.look():
+                self._send_hints(now, now - _RECENT)
 
     def _send_hints(self, now: datetime, since: datetime | None = None) -> None:
         queues = self._catalog.queues

@@ -15,7 +15,7 @@ from service.readings import Reading
 _FRESH_SECONDS = 0.5
 _LOOK_SECONDS = 0.05
 _RETRY_SECONDS = 5
-_OLD_SECONDS = 5.0
+_OLD_SECONDS = 30.0
 _SHARE = 10
 """Counting passes over the history of all that was done in the last minutes. While less than a
 tenth of the room is used up, an old count will do."""

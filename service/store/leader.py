@@ -19,9 +19,13 @@ class LeaderLease:
         self._leases = database["leases"]
         self._holder, self._seconds = holder, seconds
         self._held_until = float("-inf")
+        self._ticked = False
 
     def renew(self) -> bool:
-        """Takes or keeps the lease where it is free, ours or expired; whether it is ours now."""
+        """Takes or keeps the lease where it is free, ours or expired; whether it is ours now.
+
+        Notes in its document whether a tick of the sweep has ended since the last time.
+        """
         asked = time.monotonic()
         with mongo_errors():
             won = self._take() or (self._found() and self._take())
@@ -30,10 +34,15 @@ class LeaderLease:
 
     def _take(self) -> bool:
         free = {"$expr": {"$lt": ["$until", "$$NOW"]}}
-        until = {"$add": ["$$NOW", int(self._seconds * 1000)]}
+        fields = {
+            "holder": self._holder,
+            "until": {"$add": ["$$NOW", int(self._seconds * 1000)]},
+        }
+        ticked, self._ticked = self._ticked, False
+        if ticked:
+            fields["ticked_at"] = "$$NOW"
         result = self._leases.update_one(
-            {"_id": "sweep", "$or": [{"holder": self._holder}, free]},
-            [{"$set": {"holder": self._holder, "until": until}}],
+            {"_id": "sweep", "$or": [{"holder": self._holder}, free]}, [{"$set": fields}]
         )
         return result.matched_count == 1
 
@@ -51,11 +60,8 @@ class LeaderLease:
         return time.monotonic() < self._held_until
 
     def ticked(self) -> None:
-        """Notes in the lease's document that a tick of the sweep has come to its end."""
-        with mongo_errors():
-            self._leases.update_one(
-                {"_id": "sweep", "holder": self._holder}, {"$currentDate": {"ticked_at": True}}
-            )
+        """A tick of the sweep has come to its end: the next renewal notes it."""
+        self._ticked = True
 
     def bury(self, holder: str) -> None:
         """Frees the lease of a holder that is known to be gone."""

@@ -207,6 +207,22 @@ def test_suspects_are_noticed(process: WorkerProcess) -> None:
     assert process._supply.suspects_wait.is_set()
 
 
+def test_where_nobody_died_for_long_suspects_are_looked_for_now_and_then(
+    process: WorkerProcess, workers: WorkerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    monkeypatch.setattr(process.store, "suspects", lambda *_: looks.append(1) or [])
+    process._suspects_likely_until = 0.0
+    workers.beat(make_worker("a neighbour"), processing=0)
+    process.look()
+    process.look()
+    assert len(looks) == 1
+    workers.remove("a neighbour")
+    process.look()
+    process.look()
+    assert len(looks) == 3
+
+
 def test_a_run_stuck_beyond_its_limit_times_out_and_the_process_exits(
     process: WorkerProcess, exits: list[int]
 ) -> None:
