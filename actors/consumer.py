@@ -37,6 +37,8 @@ _MIXED_LOOK = 16
 _BLOCK_SECONDS = 5.0
 _QUIET_SECONDS = 5.0
 _PAUSE_SECONDS = 0.25
+_OVERFLOW_SECONDS = 0.1
+"""So long Redis isn't asked again, where it had nothing and the backlog goes on in MongoDB."""
 _BESIDE_SECONDS = 0.1
 _BESIDE_SHARE = 5
 """Looking for jobs beside those of a slow type may cost a long scan: if there was nothing, the next
@@ -56,6 +58,7 @@ class JobConsumer(Consumer):
         self._rng = random.Random()
         self._pause = threading.Event()
         self._look_beside_at = 0.0
+        self._overflow_until = 0.0
 
     def __next__(self) -> MessageProxy | None:
         if not self._ready:
@@ -148,12 +151,16 @@ class JobConsumer(Consumer):
             self._supply.redis_away.set()
 
     def _take_at_once(self, popped: bytes) -> None:
+        if not popped and time.monotonic() < self._overflow_until:
+            self._take_overflow()
+            return
         most = self._most_messages()
         fetched = self._broker.fetch(self._queue, most, first_ones(most, self._rng), popped)
         crash_point("worker.after_fetch")
         if fetched.messages:
             self._take(fetched.messages)
         elif fetched.overflow and self._types:
+            self._overflow_until = time.monotonic() + _OVERFLOW_SECONDS
             self._take_overflow()
         else:
             self._idle = True
@@ -305,6 +312,7 @@ class JobConsumer(Consumer):
     def _take_overflow(self) -> None:
         if self._take_from_mongo():
             return
+        self._overflow_until = 0.0
         registry = self._supply.registry
         if set(registry.saturated()) & {t.name for t in self._types}:
             registry.wait_for_change(_BESIDE_SECONDS)  # there may be more of those, later

@@ -14,6 +14,8 @@ _ANEW_SECONDS = (1.0, 10.0)
 _SHARE = 50
 """Starting anew has to pass over the history of all that was done in the last minutes: the longer
 that takes, the less often."""
+_EMPTY_SECONDS = 0.1
+"""So long a priority that had nothing is passed over, where another one has something."""
 
 
 class Frontier:
@@ -22,7 +24,12 @@ class Frontier:
 
     def __init__(self) -> None:
         self._oldest: dict[tuple[str, tuple[str, ...]], datetime | None] = {}
+        self._empty_until: dict[tuple[str, tuple[str, ...]], float] = {}
         self._anew_at = 0.0
+
+    def was_empty(self, priority: str, types: Sequence[str] = ()) -> bool:
+        """Whether nothing was found there just now."""
+        return time.monotonic() < self._empty_until.get((priority, tuple(types)), 0.0)
 
     def since(self, priority: str, types: Sequence[str] = ()) -> datetime | None:
         if time.monotonic() >= self._anew_at:
@@ -40,6 +47,8 @@ class Frontier:
     ) -> None:
         """None (nothing found) starts anew."""
         self._oldest[priority, tuple(types)] = oldest
+        if oldest is None:
+            self._empty_until[priority, tuple(types)] = time.monotonic() + _EMPTY_SECONDS
         pause = min(_SHARE * took_seconds, _ANEW_SECONDS[1])
         self._anew_at = max(self._anew_at, time.monotonic() + pause)
 
@@ -56,7 +65,10 @@ class DueJobs:
         workers look at other parts of the backlog."""
         index, count = self._supply.position
         skip = index * most if count > 1 else 0
-        found = [self._of(priority, most, skip, types) for priority in SHARES]
+        empty = {p for p in SHARES if self._frontier.was_empty(p, types)}
+        found = [[] if p in empty else self._of(p, most, skip, types) for p in SHARES]
+        if empty and not any(found):  # whoever finds nothing anywhere goes by that
+            found = [self._of(p, most, skip, types) for p in SHARES]
         return shared_out(found, first, most)
 
     def _of(self, priority: str, limit: int, skip: int, types: Sequence[str]) -> list[Hint]:

@@ -15,10 +15,13 @@ from service.store.guard import mongo_errors
 _BUILD_SECONDS = 3_600.0
 JOB_INDEXES = [
     # What waits, in the order in which it should run; `type` lets a filter on it read keys only.
+    # Priorities descend, so that `normal` comes first: MongoDB keeps the keys of what was claimed
+    # for minutes, and a look for `high` or `low` where there is none would have to pass over all
+    # those that lie behind it.
     IndexModel(
         [
             ("queue", ASCENDING),
-            ("priority", ASCENDING),
+            ("priority", DESCENDING),
             ("next_attempt_at", ASCENDING),
             ("_id", ASCENDING),
             ("type", ASCENDING),

@@ -223,7 +223,9 @@ class JobStore:
             statement = {"q": {"_id": ids, **free}, "u": update, "multi": True}
             if commands.update(self._database, "jobs", [statement]) == 0:
                 return []
-            return [_job(d) for d in self._jobs.find({"_id": ids, "claim": token}, _CLAIMED_FIELDS)]
+            mine: Document = {"_id": ids, "claim": token}
+            found = self._jobs.find(mine, _CLAIMED_FIELDS, batch_size=len(job_ids))
+            return [_job(d) for d in found]
 
     # what waits
 
@@ -257,6 +259,7 @@ class JobStore:
                 {"type": 1, "next_attempt_at": 1},
                 sort=[("next_attempt_at", 1), ("_id", 1)],
                 limit=limit,
+                batch_size=limit,
                 skip=skip,
                 hint="waiting",
             )

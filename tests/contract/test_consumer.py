@@ -16,7 +16,7 @@ from dramatiq.broker import MessageProxy
 from dramatiq.middleware import Retries
 
 from actors.consumer import JobConsumer
-from actors.due import Frontier
+from actors.due import DueJobs, Frontier
 from actors.lease import Lease
 from actors.registry import Registry
 from actors.supply import Supply
@@ -693,3 +693,21 @@ def test_a_frontier_moves_on_and_now_and_then_starts_anew(monkeypatch: pytest.Mo
     frontier.reached("normal", NOW)
     monkeypatch.setattr(frontier, "_anew_at", 0.0)
     assert frontier.since("normal") is None
+
+
+def test_a_priority_that_had_nothing_is_passed_over_for_a_moment_where_another_has_something(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    due, asked = DueJobs(bench.supply, "default"), []
+    look = bench.store.due
+    monkeypatch.setattr(
+        bench.store, "due", lambda q, p, *a, **more: asked.append(p) or look(q, p, *a, **more)
+    )
+    types = [t.name for t in bench.supply.catalog]
+    normal = accept(bench.store)["_id"]
+    for _ in range(2):
+        assert [h.job_id for h in due.oldest(types, [1, 1, 1], 3)] == [normal]
+    assert asked == ["high", "normal", "low", "normal"]
+    claim(bench.store, normal)
+    high = accept(bench.store, priority="high")["_id"]
+    assert [h.job_id for h in due.oldest(types, [1, 1, 1], 3)] == [high]

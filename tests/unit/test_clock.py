@@ -43,6 +43,27 @@ def test_a_reading_counts_for_the_middle_of_its_round_trip() -> None:
     assert abs(clock.now() - (NOW + timedelta(seconds=2))) < timedelta(milliseconds=50)
 
 
+def test_a_reading_that_took_long_does_not_replace_a_better_one() -> None:
+    clock, at = ServerClock(), time.monotonic()
+    clock.learn(NOW, at, at)
+    clock.learn(NOW + timedelta(seconds=2), at + 1, at + 2)  # the middle would be half a second off
+    assert abs(clock.now() - NOW) < timedelta(milliseconds=50)
+
+
+def test_a_reading_that_took_long_still_shows_that_the_clock_was_set() -> None:
+    clock, at = ServerClock(), time.monotonic()
+    clock.learn(NOW, at, at)
+    clock.learn(NOW + HOUR, at - 0.1, at + 0.1)
+    assert abs(clock.now() - NOW - HOUR) < timedelta(milliseconds=50)
+
+
+def test_an_old_reading_says_less_and_less() -> None:
+    clock, at = ServerClock(), time.monotonic()
+    clock.learn(NOW, at - 1_000, at - 1_000)
+    clock.learn(NOW + timedelta(seconds=1_000.04), at - 0.05, at + 0.05)
+    assert abs(clock.now() - NOW - timedelta(seconds=1_000.04)) < timedelta(milliseconds=20)
+
+
 def test_a_naive_reading_is_taken_as_utc() -> None:
     clock = ServerClock()
     assert abs(reading(clock, NOW.replace(tzinfo=None)) - NOW) < timedelta(milliseconds=50)
