@@ -178,18 +178,23 @@ def test_a_query_uses_its_index_and_no_other(asked: Asked, name: str) -> None:
     assert set(asked.plans(lambda: call(asked))) == expected
 
 
-def by_id_only(asked: Asked, call: Callable[[], Any], *small: str) -> None:
-    """By id, or by an index that is always small."""
-    allowed = {"IDHACK", "IXSCAN _id_ by id", "IXSCAN by_status by id", *small}
+def by_id_only(asked: Asked, call: Callable[[], Any]) -> None:
+    allowed = {"IDHACK", "IXSCAN _id_ by id", "IXSCAN by_status by id"}
     assert set(asked.plans(call)) <= allowed
+
+
+def by_the_id_index(asked: Asked, call: Callable[[], Any]) -> None:
+    """Whatever the planner would rather take: after a flood, an index on the status costs ten times
+    as much."""
+    assert set(asked.plans(call)) <= {"IDHACK", "IXSCAN _id_ by id"}
 
 
 def test_every_transition_finds_its_jobs_by_id(asked: Asked) -> None:
     store = asked.store
     ids = [accept(store)["_id"] for _ in range(3)]
-    by_id_only(asked, lambda: store.claim(ids[:1], "w", NOW))
-    by_id_only(asked, lambda: store.claim(ids, "w", NOW))
-    by_id_only(asked, lambda: store.claim_suspects(ids, "w", NOW), "IXSCAN suspects")
+    by_the_id_index(asked, lambda: store.claim(ids[:1], "w", NOW))
+    by_the_id_index(asked, lambda: store.claim(ids, "w", NOW))
+    by_the_id_index(asked, lambda: store.claim_suspects(ids, "w", NOW))
     by_id_only(asked, lambda: store.cancel(ids[0], NOW))
     by_id_only(asked, lambda: store.finals(ids))
     by_id_only(asked, lambda: store.take_dead_letter(ids[0], NOW))
@@ -200,8 +205,8 @@ def test_outcomes_find_their_jobs_by_id_alike_or_not_and_late_ones_too(asked: As
     jobs = store.claim([accept(store)["_id"] for _ in range(4)], "w", NOW)
     alike = [(job, judge(job, ending(result=1), 0)) for job in jobs[:3]]
     other = [(job, judge(job, ending(Outcome.REJECTED), 0)) for job in jobs[3:]]
-    by_id_only(asked, lambda: store.finish(alike + other))
-    by_id_only(asked, lambda: store.finish(alike + other))
+    by_the_id_index(asked, lambda: store.finish(alike + other))
+    by_the_id_index(asked, lambda: store.finish(alike + other))
     by_id_only(asked, lambda: store.retry(jobs[3].id, NOW))
     by_id_only(asked, lambda: store.progress(jobs[3], 1))
 
