@@ -47,8 +47,8 @@ class Frontier:
     ) -> None:
         """None (nothing found) starts anew."""
         self._oldest[priority, tuple(types)] = oldest
-        if oldest is None:
-            self._empty_until[priority, tuple(types)] = time.monotonic() + _EMPTY_SECONDS
+        empty_until = time.monotonic() + _EMPTY_SECONDS if oldest is None else 0.0
+        self._empty_until[priority, tuple(types)] = empty_until
         pause = min(_SHARE * took_seconds, _ANEW_SECONDS[1])
         self._anew_at = max(self._anew_at, time.monotonic() + pause)
 

@@ -1,4 +1,5 @@
-"""How often to look for what is seldom there."""
+"""How often to look for what is seldom there: `Pace` by what looking costs, `Vigil` by whether
+something happened that calls for it."""
 
 from __future__ import annotations
 
@@ -41,3 +42,26 @@ class Pace:
             took = now - began
             wait = min(_SHARE * took, self._most_seconds) if took > _CHEAP_SECONDS else 0.0
             self._next_at = now + wait
+
+
+class Vigil:
+    """Every look is due for a while after `call` (its start is one); later, now and then."""
+
+    def __init__(self, awake_seconds: float, calm_seconds: float) -> None:
+        self._awake_seconds, self._calm_seconds = awake_seconds, calm_seconds
+        self.call()
+
+    @property
+    def is_due(self) -> bool:
+        return time.monotonic() >= self._next_at
+
+    def call(self) -> None:
+        """Something happened: looks are due from now on."""
+        self._next_at = 0.0
+        self._awake_until = time.monotonic() + self._awake_seconds
+
+    def looked(self) -> None:
+        """There was nothing."""
+        now = time.monotonic()
+        if now > self._awake_until:
+            self._next_at = now + self._calm_seconds

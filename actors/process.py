@@ -20,7 +20,7 @@ from actors.committer import Committer, Settled
 from actors.consumer import JobConsumer
 from actors.dead_letter import ACTOR as DEAD_LETTER
 from actors.lease import Lease
-from actors.pace import Pace
+from actors.pace import Pace, Vigil
 from actors.registry import Held, Registry
 from actors.runner import Runner
 from actors.supply import Supply
@@ -102,8 +102,7 @@ class WorkerProcess:
         """Since when heartbeats are written without a gap (monotonic)."""
         self._rescue_pace, self._dispatch_pace = Pace(), Pace()
         self._recent_pace = Pace(_RECENT_PACE_SECONDS)
-        self._suspects_due_at = 0.0
-        self._suspects_likely_until = time.monotonic() + _AFTER_A_DEATH_SECONDS
+        self._suspects_vigil = Vigil(_AFTER_A_DEATH_SECONDS, _CALM_SECONDS)
         self._alive: set[str] = set()
         """The workers that were alive at the last look."""
         self._stop_asked = threading.Event()
@@ -163,7 +162,7 @@ class WorkerProcess:
         alive = [w["_id"] for w in workers if w["age_seconds"] < self._settings.lease_seconds]
         if not self._alive <= set(alive):
             self._rescue_pace.hurry()
-            self._look_for_suspects_soon()
+            self._suspects_vigil.call()
         self._alive = set(alive)
         if self.identity.id in alive:
             self._supply.position = (alive.index(self.identity.id), len(alive))
@@ -178,21 +177,15 @@ class WorkerProcess:
                     held.cancelled = True
 
     def _look_for_suspects(self) -> None:
-        """Suspects come from deaths: where there was none for a while, they are looked for now and
-        then only."""
-        now = time.monotonic()
-        if now < self._suspects_due_at:
+        """Suspects come from deaths."""
+        if not self._suspects_vigil.is_due:
             return
         types = [t.name for t in self._catalog]
         if self.store.suspects(self._queues, types, self.clock.now(), 1):
             self._supply.suspects_wait.set()
-            self._look_for_suspects_soon()
-        elif now > self._suspects_likely_until:
-            self._suspects_due_at = now + _CALM_SECONDS
-
-    def _look_for_suspects_soon(self) -> None:
-        self._suspects_due_at = 0.0
-        self._suspects_likely_until = time.monotonic() + _AFTER_A_DEATH_SECONDS
+            self._suspects_vigil.call()
+        else:
+            self._suspects_vigil.looked()
 
     def _release_unheld(self) -> None:
         hints = release_unheld(self._supply)

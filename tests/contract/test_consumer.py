@@ -682,6 +682,19 @@ def test_nothing_is_given_back_while_a_claim_is_under_way(bench: Bench) -> None:
 # how far it has come
 
 
+def test_a_priority_with_less_than_other_workers_part_of_it_is_not_passed_over(
+    bench: Bench,
+) -> None:
+    due = DueJobs(bench.supply, "default")
+    bench.supply.position = (1, 2)
+    types = [t.name for t in bench.supply.catalog]
+    high = accept(bench.store, priority="high")["_id"]
+    for _ in range(3):
+        accept(bench.store)
+    for _ in range(2):
+        assert high in [h.job_id for h in due.oldest(types, [1, 1, 0], 2)]
+
+
 def test_a_frontier_moves_on_and_now_and_then_starts_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     frontier = Frontier()
     assert frontier.since("normal") is None
@@ -708,6 +721,6 @@ def test_a_priority_that_had_nothing_is_passed_over_for_a_moment_where_another_h
     for _ in range(2):
         assert [h.job_id for h in due.oldest(types, [1, 1, 1], 3)] == [normal]
     assert asked == ["high", "normal", "low", "normal"]
-    claim(bench.store, normal)
+    claim(bench.store, normal)  # and nothing is missed where only what was passed over has some
     high = accept(bench.store, priority="high")["_id"]
     assert [h.job_id for h in due.oldest(types, [1, 1, 1], 3)] == [high]

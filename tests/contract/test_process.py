@@ -212,7 +212,7 @@ def test_where_nobody_died_for_long_suspects_are_looked_for_now_and_then(
 ) -> None:
     looks: list[int] = []
     monkeypatch.setattr(process.store, "suspects", lambda *_: looks.append(1) or [])
-    process._suspects_likely_until = 0.0
+    process._suspects_vigil._awake_until = 0.0
     workers.beat(make_worker("a neighbour"), processing=0)
     process.look()
     process.look()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from actors import pace
-from actors.pace import Pace
+from actors.pace import Pace, Vigil
 from service.errors import StoreUnavailable
 
 
@@ -70,3 +70,24 @@ def test_who_is_in_a_hurry_need_not_wait(clock: Clock) -> None:
     look(pace, clock, 1.0)
     pace.hurry()
     assert pace.is_due
+
+
+def test_a_vigil_is_awake_for_a_while_and_then_looks_now_and_then(clock: Clock) -> None:
+    vigil = Vigil(awake_seconds=30, calm_seconds=10)
+    vigil.looked()
+    assert vigil.is_due
+    clock.now += 31
+    vigil.looked()
+    assert not vigil.is_due
+    clock.now += 11
+    assert vigil.is_due
+
+
+def test_a_call_wakes_a_vigil_at_once(clock: Clock) -> None:
+    vigil = Vigil(awake_seconds=30, calm_seconds=10)
+    clock.now += 31
+    vigil.looked()
+    vigil.call()
+    assert vigil.is_due
+    vigil.looked()
+    assert vigil.is_due
