@@ -11,7 +11,8 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import redis
@@ -23,6 +24,7 @@ from actors.registry import Held
 from actors.shares import SHARES, first_ones
 from actors.supply import Supply
 from service.broker import PulseBroker
+from service.catalog import EventType
 from service.crash import crash_point
 from service.errors import StoreUnavailable
 from service.ids import is_id
@@ -37,12 +39,18 @@ _MIXED_LOOK = 16
 _BLOCK_SECONDS = 5.0
 _QUIET_SECONDS = 5.0
 _PAUSE_SECONDS = 0.25
+_FULL_SECONDS = 0.05
+"""So long the jobs behind those that find no room wait for the next look."""
 _OVERFLOW_SECONDS = 0.1
 """So long Redis isn't asked again, where it had nothing and the backlog goes on in MongoDB."""
 _BESIDE_SECONDS = 0.1
 _BESIDE_SHARE = 5
 """Looking for jobs beside those of a slow type may cost a long scan: if there was nothing, the next
 look comes after so many times as long."""
+
+
+class _Draining(Exception):
+    """The process stops: nothing more is claimed."""
 
 
 class JobConsumer(Consumer):
@@ -55,6 +63,10 @@ class JobConsumer(Consumer):
         self._kinds = {t.is_async for t in self._types}
         self._due = DueJobs(supply, queue)
         self._idle = False
+        self._full: list[EventType] = []
+        """Types whose jobs found no room at the last look."""
+        self._look = _MIXED_LOOK
+        """How many jobs to look at: more while all find room, as many as found it otherwise."""
         self._rng = random.Random()
         self._pause = threading.Event()
         self._look_beside_at = 0.0
@@ -68,6 +80,8 @@ class JobConsumer(Consumer):
                 _log.warning("no jobs can be claimed: %s", error)
                 self._supply.doubt()
                 self._wait(self._rng.uniform(_PAUSE_SECONDS, 4 * _PAUSE_SECONDS))
+            except _Draining:
+                self._wait(_PAUSE_SECONDS)
         return self._ready.popleft() if self._ready else None
 
     # Dramatiq asks for these when a message is processed. A job's message is acked by the
@@ -112,8 +126,11 @@ class JobConsumer(Consumer):
         if supply.draining.is_set() or not supply.lease.is_valid:
             self._wait(_PAUSE_SECONDS)
             return
-        if self._types and self._room() < 1:
-            supply.registry.wait_for_change(1.0)
+        if self._full:
+            supply.registry.wait_until_worth_a_claim(self._full, _FULL_SECONDS)
+            self._full = []
+        elif self._types and not any(map(supply.registry.is_worth_a_claim, self._types)):
+            supply.registry.wait_until_worth_a_claim(self._types, 1.0)
             return
         if self._types and supply.suspects_wait.is_set():
             self._take_suspects()
@@ -138,7 +155,7 @@ class JobConsumer(Consumer):
             self._look_beside_at = began + max(_BESIDE_SECONDS, _BESIDE_SHARE * took)
 
     def _has_room_for_all(self) -> bool:
-        return all(self._supply.registry.type_room(t) > 0 for t in self._types)
+        return all(self._supply.registry.room(t) > 0 for t in self._types)
 
     def _take_from_redis(self) -> None:
         try:
@@ -154,7 +171,7 @@ class JobConsumer(Consumer):
         if not popped and time.monotonic() < self._overflow_until:
             self._take_overflow()
             return
-        most = self._most_messages()
+        most = self._most()
         fetched = self._broker.fetch(self._queue, most, first_ones(most, self._rng), popped)
         crash_point("worker.after_fetch")
         if fetched.messages:
@@ -187,18 +204,23 @@ class JobConsumer(Consumer):
             return False
         crash_point("worker.after_fetch")
         types = [t.name for t in self._types]
-        jobs: list[Job] = []
-        with supply.alone:
-            supply.registry.wait_until_not_alone(supply.draining)
-            try:
-                jobs = supply.store.claim([job_id], supply.worker_id, supply.clock.now(), types)
-            finally:
-                if not jobs:
-                    self._broker.forget_many(self._broker.client, self._queue, [key])
-            crash_point("worker.after_claim")
-            messages = {job.id: (key, MessageProxy(hint_message(job.hint))) for job in jobs}
-            self._hold(jobs, messages, popped=True)
+        held: set[str] = set()
+        try:
+            held = self._claim(
+                lambda now: supply.store.claim([job_id], supply.worker_id, now, types),
+                popped_key=key,
+            )
+        except _Draining:
+            return False
+        except StoreUnavailable:
+            self._forget(key)
+            raise
+        if not held:
+            self._forget(key)
         return True
+
+    def _forget(self, key: bytes) -> None:
+        self._broker.forget_many(self._broker.client, self._queue, [key])
 
     def _block(self) -> bytes | None:
         """Waits for a message, without polling; its id, taken off its list."""
@@ -217,48 +239,67 @@ class JobConsumer(Consumer):
         wanted: dict[str, tuple[bytes, MessageProxy]] = {}
         done: list[bytes] = []
         excess: list[tuple[bytes, MessageProxy]] = []
-        room: dict[str, int] = {}
+        room = self._rooms()
         for key, data in messages:
             try:
                 message = read_message(key, data, self._queue, self._broker, self._supply.catalog)
             except Junk as junk:
                 self._put_aside(key, str(junk))
                 continue
-            event_type = self._supply.catalog.get(message.actor_name)
-            if event_type is None:
+            if self._supply.catalog.get(message.actor_name) is None:
                 self._ready.append(message)
             elif message.args[0] in wanted:
                 done.append(key)
-            elif room.setdefault(event_type.name, self._supply.registry.type_room(event_type)) < 1:
+            elif room.get(message.actor_name, 1) < 1:
                 excess.append((key, message))
             else:
-                room[event_type.name] -= 1
+                room[message.actor_name] = room.get(message.actor_name, 1) - 1
                 wanted[message.args[0]] = (key, message)
+        self._note(len(wanted), {m.actor_name for _, m in excess}, len(messages))
         try:
-            if wanted:
-                done += self._claim(wanted)
-        except StoreUnavailable:
+            done += self._claim_messages(wanted) if wanted else []
+        except (StoreUnavailable, _Draining):
             excess += wanted.values()
             raise
         finally:
-            self._tidy(done, excess, any_taken=bool(wanted))
+            self._tidy(done, excess)
 
-    def _claim(self, wanted: dict[str, tuple[bytes, MessageProxy]]) -> list[bytes]:
+    def _claim_messages(self, wanted: dict[str, tuple[bytes, MessageProxy]]) -> list[bytes]:
         """Claims the jobs; the keys of messages whose job somebody else has (duplicates)."""
+        supply = self._supply
+        held = self._claim(
+            lambda now: supply.store.claim(list(wanted), supply.worker_id, now), wanted
+        )
+        return [key for job_id, (key, _) in wanted.items() if job_id not in held]
+
+    def _claim(
+        self,
+        claim: Callable[[datetime], list[Job]],
+        messages: Mapping[str, tuple[bytes, MessageProxy]] | None = None,
+        popped_key: bytes | None = None,
+    ) -> set[str]:
+        """The only way to a job: what `claim(now)` wins is held from the same moment on that this
+        process may have it; the ids.
+
+        Raises `_Draining` where the process stops: it looks for what it holds once more after the
+        last claim, and a claim that came later would be taken for a crash.
+        """
         supply = self._supply
         with supply.alone:
             supply.registry.wait_until_not_alone(supply.draining)
-            jobs = supply.store.claim(list(wanted), supply.worker_id, supply.clock.now())
+            if supply.draining.is_set():
+                raise _Draining
+            began = time.monotonic()
+            jobs = claim(supply.clock.now())
+            supply.registry.claim_took(time.monotonic() - began)
             crash_point("worker.after_claim")
-            held = self._hold(jobs, wanted)
-        return [key for job_id, (key, _) in wanted.items() if job_id not in held]
+            return self._hold(jobs, messages or {}, popped_key)
 
     def _hold(
         self,
         jobs: Sequence[Job],
         messages: Mapping[str, tuple[bytes, MessageProxy]],
-        *,
-        popped: bool = False,
+        popped_key: bytes | None,
     ) -> set[str]:
         """Queues claimed jobs for the threads; their ids."""
         held, unknown = [], []
@@ -267,13 +308,16 @@ class JobConsumer(Consumer):
             if event_type is None:
                 unknown.append(job)  # the message that it came by lied about its type
                 continue
-            key, message = messages.get(job.id) or (None, MessageProxy(hint_message(job.hint)))
+            key, message = messages.get(job.id) or (
+                popped_key,
+                MessageProxy(hint_message(job.hint)),
+            )
             message.options["priority"] = job.priority
             message.options["time_limit"] = job.time_limit_ms
             if event_type.is_async:
                 # Its own deadline is the event loop's business; the thread only hands it over.
                 message.options["time_limit"] = 86_400_000
-            held.append(Held(job, event_type, message, key, popped))
+            held.append(Held(job, event_type, message, key, popped_key is not None))
         self._supply.registry.add(held)
         self._ready.extend(h.message for h in held)
         if unknown:
@@ -292,9 +336,7 @@ class JobConsumer(Consumer):
         except (redis.RedisError, StoreUnavailable) as error:
             _log.warning("junk stays where it is: %s", error)
 
-    def _tidy(
-        self, done: list[bytes], excess: list[tuple[bytes, MessageProxy]], *, any_taken: bool
-    ) -> None:
+    def _tidy(self, done: list[bytes], excess: list[tuple[bytes, MessageProxy]]) -> None:
         try:
             if done:
                 self._broker.ack_many(self._broker.client, self._queue, done)
@@ -304,8 +346,6 @@ class JobConsumer(Consumer):
                     self._broker.give_back(self._queue, priority, keys)
         except redis.RedisError as error:
             _log.warning("messages stay unacked: %s", error)
-        if excess and not any_taken:
-            self._wait(0.05)
 
     # straight from MongoDB
 
@@ -314,38 +354,43 @@ class JobConsumer(Consumer):
             return
         self._overflow_until = 0.0
         registry = self._supply.registry
-        if set(registry.saturated()) & {t.name for t in self._types}:
-            registry.wait_for_change(_BESIDE_SECONDS)  # there may be more of those, later
+        full = [t for t in self._types if not registry.is_worth_a_claim(t)]
+        if full:  # there may be more of those
+            registry.wait_until_worth_a_claim(full, _BESIDE_SECONDS)
         else:
             self._broker.clear_overflow(self._queue)
 
     def _take_from_mongo(self) -> bool:
         """Claims the oldest due jobs; whether there were any."""
         supply, most = self._supply, self._most()
-        saturated = supply.registry.saturated()
-        types = [t.name for t in self._types if t.name not in saturated]
+        types = [t.name for t in self._types if supply.registry.is_worth_a_claim(t)]
         waiting = self._due.oldest(types, first_ones(most, self._rng), most)
-        hints = self._that_find_room(waiting)
-        if not hints:
-            supply.registry.wait_for_change(_BESIDE_SECONDS if waiting else 0.0)
-            return bool(waiting)
-        with supply.alone:
-            supply.registry.wait_until_not_alone(supply.draining)
-            jobs = supply.store.claim(
-                [h.job_id for h in hints], supply.worker_id, supply.clock.now()
-            )
-            self._hold(jobs, {})
-        return True
+        hints, full = self._that_find_room(waiting)
+        self._note(len(hints), full, len(waiting))
+        if hints:
+            ids = [h.job_id for h in hints]
+            self._claim(lambda now: supply.store.claim(ids, supply.worker_id, now))
+        return bool(waiting)
 
-    def _that_find_room(self, hints: Sequence[Hint]) -> list[Hint]:
-        """Not more of one type than it may have."""
-        room = {t.name: self._supply.registry.type_room(t) for t in self._types}
-        chosen = []
+    def _that_find_room(self, hints: Sequence[Hint]) -> tuple[list[Hint], set[str]]:
+        """Not more of one type than it may have; and the types of which there are more."""
+        room = self._rooms()
+        chosen, full = [], set()
         for hint in hints:
             if room[hint.type] > 0:
                 room[hint.type] -= 1
                 chosen.append(hint)
-        return chosen
+            else:
+                full.add(hint.type)
+        return chosen, full
+
+    def _note(self, taken: int, full: Collection[str], looked_at: int) -> None:
+        """Learns from a look: jobs of the `full` types found no room."""
+        self._full = [t for t in self._types if t.name in full]
+        if full:
+            self._look = max(1, taken)
+        elif looked_at >= self._look:
+            self._look = min(_MOST, 2 * looked_at)
 
     def _take_suspects(self) -> None:
         """Claims jobs that were held by a process that died, in ever smaller company.
@@ -355,40 +400,37 @@ class JobConsumer(Consumer):
         not waited for: if the process dies, they are suspects themselves.
         """
         supply = self._supply
-        with supply.alone:
-            types = [t.name for t in self._types]
-            waiting = supply.store.suspects([self._queue], types, supply.clock.now(), _MOST)
+        types = [t.name for t in self._types]
+
+        def claim(now: datetime) -> list[Job]:
+            waiting = supply.store.suspects([self._queue], types, now, _MOST)
             if not waiting:
                 supply.suspects_wait.clear()
-                return
+                return []
             company = waiting[0][1]
             ids = [job_id for job_id, least in waiting if least >= company][:company]
-            supply.registry.wait_until_at_most(0, _QUIET_SECONDS)
-            if not supply.draining.is_set():
-                now = supply.clock.now()
-                self._hold(supply.store.claim_suspects(ids, supply.worker_id, now), {})
+            supply.registry.wait_until_at_most(0, _QUIET_SECONDS, unless=supply.draining)
+            if supply.draining.is_set():
+                return []
+            return supply.store.claim_suspects(ids, supply.worker_id, supply.clock.now())
+
+        self._claim(claim)
 
     # how many
 
-    def _room(self) -> int:
-        registry = self._supply.registry
-        if self._kinds == {True, False}:
-            # Threads that are all busy with slow jobs must not keep asynchronous ones waiting:
-            # a few messages at a time are looked at, and those for threads go back to the queue.
-            return max(registry.room(False), min(registry.room(True), _MIXED_LOOK))
-        return registry.room(True in self._kinds)
+    def _rooms(self) -> dict[str, int]:
+        """How many more jobs of each type the process should hold."""
+        return {t.name: self._supply.registry.room(t) for t in self._types}
 
     def _most(self) -> int:
-        return max(1, min(_MOST, self._room())) if self._types else _MOST
-
-    def _most_messages(self) -> int:
-        """Not more than find room whatever their types; where some types are for threads and some
-        are not, a few at least."""
+        """How many jobs to look at: what finds room whatever their types; where some types are for
+        threads and some are not, a few at least; more while those that come find room."""
         if not self._types:
             return _MOST
-        rooms = [self._supply.registry.type_room(t) for t in self._types]
-        least = max(1, min(*rooms, _MOST))
-        return max(least, min(max(rooms), _MIXED_LOOK)) if len(self._kinds) > 1 else least
+        rooms = self._rooms().values()
+        few = _MIXED_LOOK if len(self._kinds) > 1 else 1
+        look = max(few, min(rooms), self._look)
+        return max(1, min(look, max(rooms), _MOST))
 
     def _wait(self, seconds: float) -> None:
         self._pause.wait(seconds)

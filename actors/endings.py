@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from datetime import datetime
 from typing import Any
 
@@ -89,3 +90,11 @@ def timed_out(held: Held, at: datetime, started_at: datetime) -> Ending:
     """Of a run beyond its time limit."""
     message = f"ran beyond its time limit of {held.job.time_limit_ms} ms"
     return Ending(Outcome.TIMEOUT, at, message=message, started_at=started_at)
+
+
+def stuck(held: Held, at: datetime) -> Ending:
+    """Of a run that could not be interrupted: it, or others for it, are beyond a time limit."""
+    if time.monotonic() >= held.deadline:
+        return timed_out(held, at, held.job.started_at)
+    message = "blocked the event loop until others were beyond their time limit"
+    return Ending(Outcome.TIMEOUT, at, message=message, started_at=held.job.started_at)

@@ -32,7 +32,7 @@ class LoopThread(threading.Thread):
         self._submitted: deque[Held] = deque()
         self._woken = False
         self._watching = False
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Held] = {}
         self.loop = _new_loop()
         self.last_tick = time.monotonic()
 
@@ -56,6 +56,13 @@ class LoopThread(threading.Thread):
     def is_blocked(self) -> bool:
         return self._watching and time.monotonic() - self.last_tick > _BLOCKED_SECONDS
 
+    @property
+    def current(self) -> Held | None:
+        """The job whose handler runs on the loop at this moment; while the loop is blocked, the one
+        that blocks it. Thread-safe."""
+        task = asyncio.current_task(self.loop)
+        return None if task is None else self._tasks.get(task)
+
     def _start_all(self) -> None:
         self._woken = False
         while self._submitted:
@@ -63,8 +70,8 @@ class LoopThread(threading.Thread):
             if held.settled:
                 continue  # given back before it began
             held.task = task = self.loop.create_task(self._run_one(held))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks[task] = held
+            task.add_done_callback(self._tasks.pop)
         if not self._watching:
             self._watching = True
             self.last_tick = time.monotonic()

@@ -171,10 +171,10 @@ class WorkerProcess:
         if time.monotonic() < self._supply.doubtful_until:
             self._release_unheld()
         if held_for_long := self._registry.held_longer_than(_SHORT_SECONDS):
-            for job_id in self.store.cancel_requests(self.identity.id, held_for_long):
-                held = self._registry.get(job_id)
-                if held is not None:
-                    held.cancelled = True
+            ids = [held.job.id for held in held_for_long]
+            asked = set(self.store.cancel_requests(self.identity.id, ids))
+            for held in held_for_long:
+                held.cancelled = held.cancelled or held.job.id in asked
 
     def _look_for_suspects(self) -> None:
         """Suspects come from deaths."""
@@ -289,10 +289,11 @@ class WorkerProcess:
         now, grace = time.monotonic(), self._settings.stuck_grace_seconds
         stuck = [h for h in self._registry.running() if h.deadline + grace < now]
         if stuck:
-            for held in stuck:
+            blamed = self.runner.to_blame(stuck)
+            for held in blamed:
                 self.runner.end_stuck(held)
-            names = ", ".join(sorted({h.type.name for h in stuck}))
-            self._give_up(f"{len(stuck)} run(s) of {names} are stuck beyond their time limit")
+            names = ", ".join(sorted({h.type.name for h in blamed}))
+            self._give_up(f"{len(stuck)} run(s) are stuck beyond their time limit, by {names}")
         worker = self._worker
         needed = (self._committer, self.runner.loop, *worker.consumers.values(), *worker.workers)
         for thread in needed:
@@ -381,6 +382,7 @@ class WorkerProcess:
         """Lets what runs finish within the grace, gives back the rest, and says goodbye; whether
         every thread came home."""
         self.drain()
+        self._wait_for_last_claim()
         grace = self._settings.shutdown_grace_seconds
         at_home = self._registry.wait_until_at_most(0, grace)
         if not at_home:
@@ -394,3 +396,15 @@ class WorkerProcess:
         with contextlib.suppress(StoreUnavailable):
             self._workers.remove(self.identity.id)
         return at_home
+
+    def _wait_for_last_claim(self) -> None:
+        """A claim that was under way when this process was told to stop: what it won is given back
+        like all else, and so is what it may have won where its reply was lost."""
+        supply = self._supply
+        patience = self._settings.mongodb_timeout_ms / 1000
+        if supply.alone.acquire(timeout=patience):
+            supply.alone.release()
+        self.runner.give_back_waiting()
+        if time.monotonic() < supply.doubtful_until:
+            with contextlib.suppress(StoreUnavailable, redis.RedisError):
+                self._release_unheld()

@@ -1,6 +1,6 @@
 """What this process holds: jobs that it has claimed and whose outcome is not written yet.
 
-How many it may hold follows how fast they run: hundreds of jobs of a millisecond, no more than
+How many it may hold follows how long they run: hundreds of jobs of a millisecond, no more than
 there are threads of jobs of a second, so that no job sits behind a busy worker while another idles.
 Jobs of asynchronous handlers start at once and are bounded by a setting.
 """
@@ -20,13 +20,26 @@ from dramatiq.broker import MessageProxy
 from service.catalog import EventType
 from service.job import Job
 
-_HORIZON_SECONDS = 0.02
+_AHEAD_SECONDS = (0.02, 0.1)
+_CLAIMS_AHEAD = 4
+"""So much work may wait for each thread: what it does while four claims are made, in bounds."""
 _MOST_WAITING = 500
+_WORTH_A_CLAIM = 3
+"""A claim waits until a third of what may be held ahead is free: one for each single place that
+becomes free would cost a round trip a job."""
+_STALE_SECONDS = 0.25
+"""Where no run has ended for so long, those that go on are longer than the mean says."""
 _TYPE_SHARE = 0.6
-_RATE_MEMORY_SECONDS = 1.0
+_NEARLY = 0.1
 _SLOW_SECONDS = 0.15
 _ALONE_SECONDS = 5.0
 _ALONE_MOST_SECONDS = 600.0
+_LOOK_SECONDS = 1.0
+_NEWEST_SHARE = 0.1
+_SHORTEST_SECONDS = 1e-5
+
+Claim = tuple[str, int]
+"""A job's id and its fencing token: the same job may be held twice, under two claims."""
 
 
 class Stage(Enum):
@@ -56,6 +69,8 @@ class Held:
     """Monotonic time until which nothing else should be claimed; for suspects."""
     since: float = field(default_factory=time.monotonic)
     """Monotonic time of its claim."""
+    started: float = field(default=float("inf"))
+    """Monotonic time at which its run began."""
     deadline: float = field(default=float("inf"))
     """Monotonic time of its time limit, once it runs."""
     task: Any = None
@@ -64,18 +79,25 @@ class Held:
     def __post_init__(self) -> None:
         self.cancelled = self.cancelled or self.job.cancel_requested
 
+    @property
+    def claim(self) -> Claim:
+        return self.job.id, self.job.claims
+
 
 class Registry:
-    """Every `Held` of this process, by job id. Thread-safe."""
+    """Every `Held` of this process, by job id and claim. Thread-safe."""
 
     def __init__(self, threads: int, async_concurrency: int, types: Iterable[EventType]) -> None:
-        self._held: dict[str, Held] = {}
+        self._held: dict[Claim, Held] = {}
+        self._waiting: dict[str, Held] = {}
+        self._waiting_of: Counter[str] = Counter()
         self._suspects: set[Held] = set()
-        self._running: Counter[str] = Counter()
-        self._counts = {True: 0, False: 0}
+        self._places: Counter[str] = Counter()
+        self._places_of_kind = {True: 0, False: 0}
         self.changed = threading.Condition()
         self._threads, self._async_concurrency = threads, async_concurrency
-        self._rate = Rate(_RATE_MEMORY_SECONDS)
+        self._run_times = RunTimes()
+        self._ahead_seconds = _AHEAD_SECONDS[0]
         self._types = list(types)
         kinds = Counter(t.is_async for t in self._types)
         self._share = _TYPE_SHARE if kinds[True] > 1 else 1.0
@@ -86,20 +108,25 @@ class Registry:
 
     # how many more
 
-    def room(self, is_async: bool) -> int:
-        """How many more jobs of this kind the process should hold."""
-        if is_async:
-            return self._async_concurrency - self._counts[True]
-        ahead = min(_MOST_WAITING, int(self._rate.per_second() * _HORIZON_SECONDS))
-        return self._threads + ahead - self._counts[False]
+    def room(self, event_type: EventType) -> int:
+        """How many more jobs of this type the process should hold. One type alone never takes all:
+        what it may hold leaves something for the others."""
+        own = self._places[event_type.name]
+        if event_type.is_async:
+            free = self._async_concurrency - self._places_of_kind[True]
+            return max(0, min(max(1, int(self._share * (free + own))) - own, free))
+        idle = max(0, self._threads - self._places_of_kind[False])
+        limit = self._thread_limit + self._ahead(event_type)
+        return max(0, min(limit - own, idle + self._ahead(event_type, self._waiting_seconds())))
 
-    def saturated(self) -> list[str]:
-        """Types that hold all that one type may, so that a slow one leaves room for the others."""
-        return [t.name for t in self._types if self._running[t.name] >= self._limit(t)]
+    def is_worth_a_claim(self, event_type: EventType) -> bool:
+        """Whether there is room for so many jobs of this type that a claim pays."""
+        least = 1 if event_type.is_async else self._ahead(event_type) // _WORTH_A_CLAIM
+        return self.room(event_type) >= max(1, least)
 
     def clogged(self) -> set[str]:
-        """Types that hold (nearly) all that one type may, with jobs that take their time."""
-        full = {t.name for t in self._types if self._running[t.name] >= 0.9 * self._limit(t)}
+        """Types that have (next to) no room for more, with jobs that take their time."""
+        full = {t.name for t in self._types if self._is_nearly_full(t)}
         if not full:
             return full
         before = time.monotonic() - _SLOW_SECONDS
@@ -107,96 +134,139 @@ class Registry:
             slow = {h.type.name for h in self._held.values() if h.since < before}
         return full & slow
 
-    def type_room(self, event_type: EventType) -> int:
-        """How many more jobs of this one type the process should hold."""
-        own = self._running[event_type.name]
-        return min(self._limit(event_type) - own, self.room(event_type.is_async))
+    def claim_took(self, seconds: float) -> None:
+        """Learns how long a claim takes, which is how long threads must have something to do."""
+        wanted = min(max(_CLAIMS_AHEAD * seconds, _AHEAD_SECONDS[0]), _AHEAD_SECONDS[1])
+        self._ahead_seconds += _NEWEST_SHARE * (wanted - self._ahead_seconds)
 
-    def _limit(self, event_type: EventType) -> int:
-        """One type alone never takes all: of what the others leave it, a share."""
+    def _is_nearly_full(self, event_type: EventType) -> bool:
         if event_type.is_async:
-            others = self._counts[True] - self._running[event_type.name]
-            return max(1, int(self._share * (self._async_concurrency - others)))
-        ahead = min(_MOST_WAITING, int(self._rate.per_second() * _HORIZON_SECONDS))
-        return self._thread_limit + ahead
+            return self.room(event_type) <= _NEARLY * self._places[event_type.name]
+        return not self.is_worth_a_claim(event_type)
+
+    def _ahead(self, event_type: EventType, taken_seconds: float = 0.0) -> int:
+        """How many jobs of this type the threads run in the time that may be held ahead, less what
+        is taken of it."""
+        seconds = self._threads * self._ahead_seconds - taken_seconds
+        if seconds <= 0 or self._run_times.are_stale():
+            return 0
+        return min(_MOST_WAITING, int(seconds / self._run_times.mean(event_type.name)))
+
+    def _waiting_seconds(self) -> float:
+        """How long the runs of all that waits for a thread will take."""
+        waiting = [(name, count) for name, count in self._waiting_of.copy().items() if count]
+        return sum(count * self._run_times.mean(name) for name, count in waiting)
 
     # in and out
 
     def add(self, held: Iterable[Held]) -> None:
         with self.changed:
             for one in held:
-                self._held[one.job.id] = one
+                # A process that lost a job and claimed it anew holds it twice: the former run may
+                # go on, but what had not begun won't.
+                if (former := self._waiting.get(one.job.id)) is not None:
+                    self._leave_line(former, Stage.DROPPED)
+                    self._forget(former)
+                self._held[one.claim] = self._waiting[one.job.id] = one
                 if one.job.company is not None:
                     one.alone_until = time.monotonic() + _alone_seconds(one.job.deaths)
                     self._suspects.add(one)
-                self._running[one.type.name] += 1
-                self._counts[one.type.is_async] += 1
+                self._places[one.type.name] += 1
+                self._places_of_kind[one.type.is_async] += 1
+                if not one.type.is_async:
+                    self._waiting_of[one.type.name] += 1
 
     def start(self, job_id: str) -> Held | None:
         """The job, now running; None where it was given back meanwhile."""
         with self.changed:
-            held = self._held.get(job_id)
-            if held is None or held.stage is not Stage.WAITING:
-                return None
-            held.stage = Stage.RUNNING
-            held.deadline = time.monotonic() + held.job.time_limit_ms / 1000
+            held = self._waiting.get(job_id)
+            if held is not None:
+                self._leave_line(held, Stage.RUNNING)
+                held.started = time.monotonic()
+                held.deadline = held.started + held.job.time_limit_ms / 1000
             return held
 
     def drop_waiting(self) -> list[Held]:
         """All that hasn't started, and now won't: for giving it back."""
         with self.changed:
-            waiting = [h for h in self._held.values() if h.stage is Stage.WAITING]
+            waiting = list(self._waiting.values())
             for held in waiting:
-                held.stage = Stage.DROPPED
+                self._leave_line(held, Stage.DROPPED)
             return waiting
 
-    def free_place(self, held: Held) -> None:
-        """Its run has ended: the next job needn't wait until the outcome is written.
+    def _leave_line(self, held: Held, stage: Stage) -> None:
+        held.stage = stage
+        if self._waiting.get(held.job.id) is held:
+            del self._waiting[held.job.id]
+            if not held.type.is_async:
+                self._waiting_of[held.type.name] -= 1
 
-        Nobody is woken for that, so that those who look for room find more of it together.
-        """
+    def free_place(self, held: Held) -> None:
+        """Its run has ended: the next job needn't wait until the outcome is written."""
         with self.changed:
+            if held.type.is_async or not held.has_place:
+                self._free_place(held)
+                return
             self._free_place(held)
+            if held.stage is Stage.RUNNING:
+                self._run_times.add(held.type.name, time.monotonic() - held.started)
+            if self.is_worth_a_claim(held.type):
+                self.changed.notify_all()
 
     def _free_place(self, held: Held) -> None:
         if held.has_place:
             held.has_place = False
-            self._running[held.type.name] -= 1
-            self._counts[held.type.is_async] -= 1
+            self._places[held.type.name] -= 1
+            self._places_of_kind[held.type.is_async] -= 1
 
     def remove(self, held: Iterable[Held]) -> None:
         """Forgets jobs whose outcome is written (or fenced off)."""
         with self.changed:
             for one in held:
-                if self._held.get(one.job.id) is one:
-                    del self._held[one.job.id]
-                self._suspects.discard(one)
-                self._free_place(one)
-                if not one.type.is_async:
-                    self._rate.count()
+                self._leave_line(one, one.stage)
+                self._forget(one)
             self.changed.notify_all()
+
+    def _forget(self, held: Held) -> None:
+        if self._held.get(held.claim) is held:
+            del self._held[held.claim]
+        self._suspects.discard(held)
+        self._free_place(held)
 
     def running(self) -> list[Held]:
         with self.changed:
             return [h for h in self._held.values() if h.stage is Stage.RUNNING and not h.settled]
 
-    def held_longer_than(self, seconds: float) -> list[str]:
-        """The ids of the jobs that were claimed before that."""
+    def held_longer_than(self, seconds: float) -> list[Held]:
+        """The jobs that were claimed before that."""
         before = time.monotonic() - seconds
         with self.changed:
-            return [job_id for job_id, held in self._held.items() if held.since < before]
+            return [held for held in self._held.values() if held.since < before]
 
-    def get(self, job_id: str) -> Held | None:
-        return self._held.get(job_id)
+    def holds(self, job_id: str, claim: int) -> bool:
+        return (job_id, claim) in self._held
+
+    def wait_until_worth_a_claim(self, types: Iterable[EventType], seconds: float) -> None:
+        """Waits until a claim of one of these types pays, or for so long."""
+        with self.changed:
+            self.changed.wait_for(lambda: any(map(self.is_worth_a_claim, types)), seconds)
 
     def wait_for_change(self, seconds: float) -> None:
         with self.changed:
             self.changed.wait(seconds)
 
-    def wait_until_at_most(self, count: int, seconds: float) -> bool:
+    def wait_until_at_most(
+        self, count: int, seconds: float, unless: threading.Event | None = None
+    ) -> bool:
         """Waits until no more than `count` jobs are held; whether that came in time."""
+        deadline = time.monotonic() + seconds
         with self.changed:
-            return self.changed.wait_for(lambda: len(self._held) <= count, seconds)
+            while len(self._held) > count:
+                left = deadline - time.monotonic()
+                if left <= 0 or (unless is not None and unless.is_set()):
+                    return False
+                self.changed.wait(min(left, _LOOK_SECONDS))
+            return True
 
     def wait_until_not_alone(self, unless: threading.Event) -> None:
         """Waits until no suspect of this process is in its first moments."""
@@ -205,7 +275,7 @@ class Registry:
                 seconds = max(h.alone_until for h in self._suspects) - time.monotonic()
                 if seconds <= 0:
                     return
-                self.changed.wait(min(seconds, 1.0))
+                self.changed.wait(min(seconds, _LOOK_SECONDS))
 
 
 def _alone_seconds(deaths: int) -> float:
@@ -214,22 +284,21 @@ def _alone_seconds(deaths: int) -> float:
     return min(_ALONE_MOST_SECONDS, float(_ALONE_SECONDS * 4 ** min(deaths - 1, 10)))
 
 
-class Rate:
-    """Events a second, over the last moments (an exponential average)."""
+class RunTimes:
+    """How long runs on threads take, by type: an exponential average, in seconds."""
 
-    def __init__(self, memory_seconds: float) -> None:
-        self._memory_seconds = memory_seconds
-        self._level, self._at = 0.0, time.monotonic()
+    def __init__(self) -> None:
+        self._mean: dict[str, float] = {}
+        self._newest = float("-inf")
 
-    def count(self) -> None:
-        self._decay()
-        self._level += 1 / self._memory_seconds
+    def add(self, name: str, seconds: float) -> None:
+        self._newest = time.monotonic()
+        mean = self._mean.get(name, seconds)
+        self._mean[name] = max(_SHORTEST_SECONDS, mean + _NEWEST_SHARE * (seconds - mean))
 
-    def per_second(self) -> float:
-        self._decay()
-        return self._level
+    def mean(self, name: str) -> float:
+        """Of a type that never ran, infinite: it may be a slow one."""
+        return self._mean.get(name, float("inf"))
 
-    def _decay(self) -> None:
-        now = time.monotonic()
-        self._level *= max(0.0, 1 - (now - self._at) / self._memory_seconds)
-        self._at = now
+    def are_stale(self) -> bool:
+        return time.monotonic() - self._newest > _STALE_SECONDS

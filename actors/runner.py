@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
@@ -18,7 +18,7 @@ import structlog
 from dramatiq.middleware import TimeLimitExceeded
 from dramatiq.threading import raise_thread_exception
 
-from actors.endings import completed, failed, timed_out
+from actors.endings import completed, failed, stuck, timed_out
 from actors.lease import Lease
 from actors.loop import LoopThread
 from actors.registry import Held, Registry
@@ -114,9 +114,18 @@ class Runner:
                 self.loop.cancel(held.task)
         return len(running)
 
+    def to_blame(self, late: Sequence[Held]) -> list[Held]:
+        """Whose fault it is that these runs are beyond their time limit and can't be interrupted:
+        their own; but where somebody blocks the event loop, he keeps all others on it waiting."""
+        if not self.loop.is_blocked:
+            return list(late)
+        blamed = [held for held in late if not held.type.is_async]
+        blocking = self.loop.current
+        return blamed if blocking is None else [*blamed, blocking]
+
     def end_stuck(self, held: Held) -> None:
-        """Ends, as a timeout, a run that its time limit could not interrupt."""
-        self._put(held, timed_out(held, self._clock.now(), held.job.started_at))
+        """Ends, as a timeout, a run that could not be interrupted."""
+        self._put(held, stuck(held, self._clock.now()))
 
     # one attempt
 

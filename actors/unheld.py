@@ -39,9 +39,4 @@ def release_unheld(supply: Supply) -> list[Hint]:
 
 
 def _unheld(supply: Supply, claims: Mapping[str, int]) -> list[str]:
-    return [job_id for job_id, claim in claims.items() if not _is_held(supply, job_id, claim)]
-
-
-def _is_held(supply: Supply, job_id: str, claim: int) -> bool:
-    held = supply.registry.get(job_id)
-    return held is not None and held.job.claims == claim
+    return [job_id for job_id, claim in claims.items() if not supply.registry.holds(job_id, claim)]

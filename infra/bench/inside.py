@@ -28,7 +28,7 @@ def async_places(async_concurrency: int) -> int:
     from actors.registry import Registry
 
     registry = Registry(threads=1, async_concurrency=async_concurrency, types=types)
-    return max(registry.type_room(t) for t in types if t.name == "simulate")
+    return max(registry.room(t) for t in types if t.name == "simulate")
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from dramatiq.middleware import Retries
 from actors.consumer import JobConsumer
 from actors.due import DueJobs, Frontier
 from actors.lease import Lease
-from actors.registry import Registry
+from actors.registry import Held, Registry
 from actors.supply import Supply
 from actors.unheld import release_unheld
 from service import redis_client
@@ -143,6 +143,10 @@ class Bench:
     def jobs(self) -> list[str]:
         return [m.args[0] for m in self.look()]
 
+    def held(self, job_id: str) -> Held | None:
+        """The job as this process holds it."""
+        return next((h for h in self.registry.held_longer_than(0) if h.job.id == job_id), None)
+
     @property
     def unacked(self) -> int:
         return int(self.broker.client.hlen("dramatiq:default.msgs"))
@@ -190,10 +194,8 @@ def test_what_is_fetched_together_is_claimed_together(bench: Bench) -> None:
     assert bench.jobs() == ids
     assert {status(bench, i) for i in ids} == {("processing", 1)}
     assert len(bench.registry) == 10
-    held = bench.registry.get(ids[0])
-    assert held is not None
-    assert held.message_key is not None
-    assert held.message_key.startswith(ids[0].encode())
+    keys = [held.message_key or b"" for held in bench.registry.held_longer_than(0)]
+    assert [key.partition(b".")[0].decode() for key in keys] == ids
 
 
 def test_a_claimed_jobs_message_stays_until_its_outcome_is_written(bench: Bench) -> None:
@@ -306,7 +308,7 @@ def test_a_message_that_lies_about_its_jobs_type_starts_it_as_what_it_is(
     job_id = accept(bench.store, type="report")["_id"]
     bench.forge(args=[job_id])
     assert bench.jobs() == [job_id]
-    held = bench.registry.get(job_id)
+    held = bench.held(job_id)
     assert held is not None
     assert held.type.name == "report"
 
@@ -367,7 +369,7 @@ def test_a_type_that_holds_its_share_leaves_room_for_another(make_bench: MakeBen
     grow_old(bench)
     assert bench.jobs() == report
     assert bench.waiting == 7  # the report's own message is a duplicate now
-    bench.registry.remove([h for i in emails[:24] if (h := bench.registry.get(i)) is not None])
+    bench.registry.remove([h for i in emails[:24] if (h := bench.held(i)) is not None])
     assert bench.jobs() == emails[24:]
     assert bench.waiting == 0
 
@@ -393,6 +395,25 @@ def test_where_nothing_waits_a_slow_type_keeps_nobody_from_waking(make_bench: Ma
     message = next(bench.consumer)
     assert message is not None
     assert [message.args[0]] == report
+
+
+def test_jobs_that_find_no_room_are_not_looked_at_again_and_again(make_bench: MakeBench) -> None:
+    bench = make_bench(SLOW, EMAIL, threads=2)
+    bench.post(30, type="slow")
+    looks = 0
+    fetch = bench.broker.fetch
+
+    def counted(*args: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        return fetch(*args)
+
+    bench.broker.fetch = counted  # type: ignore[method-assign]
+    deadline = time.monotonic() + 0.5
+    while time.monotonic() < deadline:
+        bench.look()
+    assert looks <= 12
+    assert bench.waiting == 28
 
 
 def test_what_finds_no_room_returns_to_where_it_was(make_bench: MakeBench) -> None:
@@ -428,7 +449,7 @@ def test_an_outcome_makes_room_at_once(make_bench: MakeBench) -> None:
     bench = make_bench(SLOW, threads=1)
     first, second = bench.post(2, type="slow")
     assert bench.jobs() == [first]
-    held = bench.registry.get(first)
+    held = bench.held(first)
     assert held is not None
     threading.Timer(0.05, bench.registry.remove, [[held]]).start()
     began = time.monotonic()
@@ -450,6 +471,32 @@ def test_a_worker_that_stops_or_is_taken_for_dead_claims_nothing(bench: Bench, r
 
 
 # waiting
+
+
+@pytest.mark.parametrize("source", ["messages", "a message that wakes", "mongodb", "suspects"])
+def test_a_worker_told_to_stop_while_it_waits_for_its_claim_claims_nothing(
+    bench: Bench, source: str
+) -> None:
+    job_id = suspect(bench) if source == "suspects" else bench.post()[0]
+    if source == "mongodb":
+        bench.supply.redis_away.set()
+    found: list[MessageProxy] = []
+
+    def look() -> None:
+        bench.consumer._idle = source == "a message that wakes"
+        found.extend([m for m in (next(bench.consumer), next(bench.consumer)) if m is not None])
+
+    with bench.supply.alone:
+        thread = threading.Thread(target=look)
+        thread.start()
+        thread.join(0.3)
+        bench.supply.draining.set()
+    thread.join(10)
+    assert found == []
+    assert status(bench, job_id)[0] == "pending"
+    assert len(bench.registry) == 0
+    if source != "suspects":
+        assert bench.waiting == 1
 
 
 def test_an_idle_consumer_wakes_for_a_message_at_once(bench: Bench) -> None:
@@ -504,7 +551,7 @@ def test_while_redis_is_away_jobs_come_from_mongodb_by_priority(bench: Bench) ->
     accept(bench.store, delay_ms=86_400_000)
     bench.supply.redis_away.set()
     assert sorted(bench.jobs()) == sorted([high, *normal, low])
-    held = bench.registry.get(low)
+    held = bench.held(low)
     assert held is not None
     assert held.message_key is None
     assert bench.jobs() == []
@@ -597,7 +644,7 @@ def test_a_suspect_runs_alone(bench: Bench) -> None:
     assert bench.jobs() == [job_id]
     assert len(bench.registry) == 1
     assert bench.waiting == 1
-    held = bench.registry.get(job_id)
+    held = bench.held(job_id)
     assert held is not None
     bench.registry.remove([held])
     assert bench.jobs() == []
@@ -610,7 +657,7 @@ def test_suspects_go_in_the_company_that_they_may_have(bench: Bench) -> None:
     lone = suspect(bench)
     assert set(bench.jobs()) < set(crowd)
     assert len(bench.registry) == 2
-    assert bench.registry.get(lone) is None
+    assert bench.held(lone) is None
 
 
 def test_nothing_joins_a_suspect_in_its_first_moments(bench: Bench) -> None:
@@ -624,7 +671,7 @@ def test_nothing_joins_a_suspect_in_its_first_moments(bench: Bench) -> None:
     thread.join(0.2)
     assert thread.is_alive()
     assert joined == []
-    held = bench.registry.get(job_id)
+    held = bench.held(job_id)
     assert held is not None
     bench.registry.remove([held])
     thread.join(5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from service.identity import pid_started, process_space
 from service.job import Outcome
 from service.settings import Settings
 from service.store import JobStore, LeaderLease, WorkerStore
+from service.store.jobs import hint_of
 from tests.factories import (
     NOW,
     accept,
@@ -93,12 +95,12 @@ def process(make_process: MakeProcess) -> WorkerProcess:
     return make_process()
 
 
-def hold(process: WorkerProcess, name: str = "report", **event: Any) -> Any:
+def hold(process: WorkerProcess, name: str = "report", event_type: Any = None, **event: Any) -> Any:
     """A job that the process has claimed and not started."""
     document = new_job_document(at=process.clock.now(), type=name, **event)
     process.store.accept([document])
     (job,) = process.store.claim([document["_id"]], process.identity.id, process.clock.now())
-    event_type = process._catalog.get(name)
+    event_type = event_type or process._catalog.get(name)
     held = replace(make_held(event_type), job=job)
     process._registry.add([held])
     return held
@@ -235,6 +237,37 @@ def test_a_run_stuck_beyond_its_limit_times_out_and_the_process_exits(
     assert status(process, held) == ("failed", 1)
     assert process.store.get(held.job.id)["error"]["reason"] == "timeout"
     assert status(process, waiting) == ("pending", 0)
+
+
+def test_who_blocks_the_loop_pays_for_it_and_his_neighbours_do_not(
+    process: WorkerProcess, exits: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call in C can't be interrupted: it ends with its process."""
+    ends = threading.Event()
+
+    async def handler(payload: Any, _context: Any) -> None:
+        if "blocks" in payload:
+            ends.wait(20)
+        await asyncio.sleep(20)
+
+    monkeypatch.setattr("actors.loop._BLOCKED_SECONDS", 0.2)
+    event_type = make_type("email", handler)
+    neighbour, blocking = (
+        hold(process, "email", payload=payload, event_type=event_type)
+        for payload in ({}, {"blocks": True})
+    )
+    for held in (neighbour, blocking):
+        process.runner.run(held.job.id)
+    eventually(lambda: process.runner.loop.is_blocked)
+    neighbour.deadline = time.monotonic() - 60
+    with pytest.raises(Exited):
+        process.look()
+    ends.set()
+    assert exits == [70]
+    assert status(process, neighbour) == ("pending", 0)
+    assert status(process, blocking) == ("pending", 1)
+    (entry,) = process.store.get(blocking.job.id)["history"]
+    assert (entry["outcome"], "event loop" in entry["error"]["message"]) == ("timeout", True)
 
 
 def test_a_run_beyond_its_limit_has_a_grace(process: WorkerProcess, exits: list[int]) -> None:
@@ -409,6 +442,35 @@ def test_what_does_not_finish_in_time_is_given_back_uncharged(process: WorkerPro
     assert not process.finish()
     assert status(process, held) == ("pending", 0)
     assert process.store.get(held.job.id)["history"][0]["outcome"] == "released"
+
+
+def test_what_a_claim_under_way_wins_while_the_process_stops_is_given_back(
+    make_process: MakeProcess,
+) -> None:
+    process = make_process()
+    document = new_job_document(at=process.clock.now(), type="report")
+    process.store.accept([document])
+    consumer = process.consumer(process._broker, "default")
+    claims = process.store.claim
+    claiming, stopped = threading.Event(), threading.Event()
+
+    def slow_claim(*args: Any) -> Any:
+        claiming.set()
+        stopped.wait(5)
+        return claims(*args)
+
+    process.store.claim = slow_claim  # type: ignore[method-assign]
+    process._broker.enqueue_many([hint_of(document)])
+    taking = threading.Thread(target=lambda: next(consumer))
+    taking.start()
+    assert claiming.wait(5)
+    stopping = threading.Thread(target=process.finish)
+    stopping.start()
+    threading.Timer(0.3, stopped.set).start()
+    stopping.join(10)
+    taking.join(10)
+    assert process.store.get(document["_id"])["status"] == "pending"
+    assert process.store.get(document["_id"])["attempts"] == 0
 
 
 def test_a_second_wish_to_stop_is_told_from_the_first(process: WorkerProcess) -> None:

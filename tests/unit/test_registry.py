@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from actors.registry import Held, Rate, Registry, Stage
-from tests.factories import done_async, eventually, make_held, make_type
+from actors.registry import Held, Registry, Stage
+from tests.factories import done_async, make_held, make_type
 
 SLOW = make_type("slow")
 FAST = make_type("fast")
@@ -27,43 +27,116 @@ def hold(registry: Registry, count: int, event_type: Any = SLOW, **job: Any) -> 
     return held
 
 
+def run(registry: Registry, count: int, seconds: float, event_type: Any = SLOW) -> None:
+    """So many runs, each as long as said, one after the other."""
+    for held in hold(registry, count, event_type):
+        registry.start(held.job.id)
+        held.started = time.monotonic() - seconds
+        registry.free_place(held)
+        registry.remove([held])
+
+
 # room
 
 
-def test_with_jobs_of_unknown_speed_it_holds_no_more_than_it_has_threads() -> None:
+def test_with_jobs_of_unknown_length_it_holds_no_more_than_it_has_threads() -> None:
     registry = make_registry(threads=4)
-    assert registry.room(is_async=False) == 4
+    assert registry.room(SLOW) == 4
     hold(registry, 4)
-    assert registry.room(is_async=False) == 0
+    assert registry.room(SLOW) == 0
 
 
-def test_with_fast_jobs_it_holds_hundreds() -> None:
+def test_with_short_jobs_it_holds_hundreds() -> None:
     registry = make_registry(threads=4)
-    for _ in range(40):
-        registry.remove(hold(registry, 500))
-    assert 100 < registry.room(is_async=False) <= 504
+    run(registry, 40, 0.0002)
+    assert 100 < registry.room(SLOW) <= 504
 
 
-def test_with_slow_jobs_it_soon_holds_few_again() -> None:
-    rate = Rate(memory_seconds=0.05)
-    for _ in range(1_000):
-        rate.count()
-    assert rate.per_second() > 1_000
-    eventually(lambda: rate.per_second() < 1, within=1)
+def test_with_long_jobs_it_holds_no_more_than_it_has_threads() -> None:
+    registry = make_registry(threads=8)
+    run(registry, 40, 0.2)
+    assert registry.room(SLOW) == 8
+
+
+def test_with_jobs_that_became_longer_it_soon_holds_few_again() -> None:
+    registry = make_registry(threads=4)
+    run(registry, 40, 0.0002)
+    run(registry, 40, 1.0)
+    assert registry.room(SLOW) == 4
+
+
+def test_where_nothing_ends_nothing_is_held_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = make_registry(threads=4)
+    run(registry, 40, 0.001)
+    assert registry.room(SLOW) > 4
+    later = time.monotonic() + 1
+    monkeypatch.setattr("actors.registry.time.monotonic", lambda: later)
+    assert registry.room(SLOW) == 4
+
+
+def test_what_is_held_ahead_of_one_type_counts_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = make_registry(SLOW, FAST, threads=4)
+    run(registry, 20, 0.001, FAST)
+    run(registry, 20, 0.02, SLOW)
+    before = registry.room(FAST)
+    hold(registry, registry.room(SLOW), SLOW)
+    assert registry.room(FAST) < before / 4
+
+
+def test_where_claims_take_long_more_is_held_ahead() -> None:
+    registry = make_registry(threads=4)
+    run(registry, 40, 0.005)
+    before = registry.room(SLOW)
+    for _ in range(100):
+        registry.claim_took(0.02)
+    assert registry.room(SLOW) > 2 * before
+
+
+def test_a_claim_waits_until_it_is_worth_the_round_trip() -> None:
+    registry = make_registry(threads=4)
+    run(registry, 40, 0.002)
+    held = hold(registry, registry.room(SLOW))
+    for one in held[:4]:
+        registry.start(one.job.id)
+    assert not registry.is_worth_a_claim(SLOW)
+    registry.remove(held[4:6])
+    assert registry.room(SLOW) > 0
+    assert not registry.is_worth_a_claim(SLOW)
+    registry.remove(held[6:24])
+    assert registry.is_worth_a_claim(SLOW)
+
+
+def test_long_jobs_are_claimed_for_each_place_that_becomes_free() -> None:
+    registry = make_registry(threads=4)
+    run(registry, 10, 1.0)
+    held = hold(registry, 4)
+    assert not registry.is_worth_a_claim(SLOW)
+    registry.free_place(held[0])
+    assert registry.is_worth_a_claim(SLOW)
+
+
+def test_the_end_of_a_run_wakes_who_waits_for_room() -> None:
+    registry = make_registry(threads=1)
+    (held,) = hold(registry, 1)
+    registry.start(held.job.id)
+    threading.Timer(0.05, registry.free_place, [held]).start()
+    began = time.monotonic()
+    registry.wait_until_worth_a_claim([SLOW], 30)
+    assert time.monotonic() - began < 10
 
 
 def test_asynchronous_jobs_are_bounded_by_the_setting_and_take_no_threads_room() -> None:
     registry = make_registry(SLOW, WAITS)
     hold(registry, 10, WAITS)
-    assert registry.room(is_async=True) == 0
-    assert registry.room(is_async=False) == 4
+    assert registry.room(WAITS) == 0
+    assert registry.room(SLOW) == 4
 
 
 def test_room_comes_back_with_each_outcome() -> None:
     registry = make_registry(WAITS)
     held = hold(registry, 10, WAITS)
     registry.remove(held[:3])
-    assert registry.room(is_async=True) == 3
+    assert registry.room(WAITS) == 3
     assert len(registry) == 7
 
 
@@ -72,34 +145,29 @@ def test_room_comes_back_with_each_outcome() -> None:
 
 def test_one_of_several_types_leaves_room_for_the_others() -> None:
     registry = make_registry(SLOW, FAST, threads=4)
-    assert registry.type_room(SLOW) == 3
+    assert registry.room(SLOW) == 3
     hold(registry, 3)
-    assert registry.type_room(SLOW) == 0
-    assert registry.type_room(FAST) == 1
+    assert registry.room(SLOW) == 0
+    assert registry.room(FAST) == 1
 
 
 def test_an_only_type_may_have_it_all() -> None:
     registry = make_registry(WAITS, async_concurrency=10)
-    assert registry.type_room(WAITS) == 10
+    assert registry.room(WAITS) == 10
 
 
 def test_of_several_asynchronous_types_one_may_have_its_share() -> None:
     registry = make_registry(WAITS, WAITS_TOO, async_concurrency=10)
     hold(registry, 6, WAITS)
-    assert registry.type_room(WAITS) == 0
-    assert registry.type_room(WAITS_TOO) == 2
-    assert registry.saturated() == ["waits"]
-
-
-def test_a_type_with_room_is_not_saturated() -> None:
-    registry = make_registry(WAITS, WAITS_TOO, async_concurrency=10)
-    hold(registry, 5, WAITS)
-    assert registry.saturated() == []
+    assert registry.room(WAITS) == 0
+    assert registry.room(WAITS_TOO) == 2
+    assert not registry.is_worth_a_claim(WAITS)
+    assert registry.is_worth_a_claim(WAITS_TOO)
 
 
 def test_even_one_thread_serves_every_type() -> None:
     registry = make_registry(SLOW, FAST, threads=1)
-    assert registry.type_room(SLOW) == registry.type_room(FAST) == 1
+    assert registry.room(SLOW) == registry.room(FAST) == 1
 
 
 # the way of one job
@@ -142,12 +210,31 @@ def test_a_settled_job_runs_no_more() -> None:
     assert registry.running() == []
 
 
-def test_a_job_claimed_again_outlives_the_removal_of_its_first_claim() -> None:
-    registry = make_registry()
+def test_a_job_claimed_again_while_its_former_run_goes_on_is_held_twice() -> None:
+    registry = make_registry(threads=4)
+    (first,) = hold(registry, 1, id="a")
+    assert registry.start("a") is first
+    (second,) = hold(registry, 1, id="a", claims=2)
+    assert registry.running() == [first]
+    assert registry.start("a") is second
+    assert registry.running() == [first, second]
+    registry.remove([first])
+    assert registry.running() == [second]
+    assert (registry.holds("a", 1), registry.holds("a", 2)) == (False, True)
+    registry.remove([second])
+    assert len(registry) == 0
+    assert registry.room(SLOW) == 4
+
+
+def test_a_job_claimed_again_before_it_began_is_held_once() -> None:
+    registry = make_registry(threads=4)
     (first,) = hold(registry, 1, id="a")
     (second,) = hold(registry, 1, id="a", claims=2)
-    registry.remove([first])
-    assert registry.get("a") is second
+    assert first.stage is Stage.DROPPED
+    assert registry.start("a") is second
+    registry.remove([first, second])
+    assert len(registry) == 0
+    assert registry.room(SLOW) == 4
 
 
 def test_removals_wake_who_waits_for_them() -> None:
