@@ -39,8 +39,13 @@ def web(tmp_path: Path, web_settings: Settings, mongo: MongoServer) -> Iterator[
 
 @contextmanager
 def slow(mongo: MongoServer, command: str, seconds: float) -> Iterator[None]:
-    """Every such command takes so long."""
-    data = {"failCommands": [command], "blockConnection": True, "blockTimeMS": int(seconds * 1_000)}
+    """Every such command on jobs takes so long."""
+    data = {
+        "failCommands": [command],
+        "namespace": "slow.jobs",
+        "blockConnection": True,
+        "blockTimeMS": int(seconds * 1_000),
+    }
     with pymongo.MongoClient[Any](mongo.url) as client:
         client.admin.command("configureFailPoint", "failCommand", mode="alwaysOn", data=data)
         try:
