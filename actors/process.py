@@ -158,8 +158,8 @@ class WorkerProcess:
         if os.getppid() != self._parent:
             self._give_up("its parent process is gone")
         self._look_for_the_stuck()
-        workers = self._workers.all()
-        alive = [w["_id"] for w in workers if w["age_seconds"] < self._settings.lease_seconds]
+        workers = self._workers.seen_from(self.identity.process_space)
+        alive = sorted(w["_id"] for w in workers if w["age_seconds"] < self._settings.lease_seconds)
         if not self._alive <= set(alive):
             self._rescue_pace.hurry()
             self._suspects_vigil.call()

@@ -36,6 +36,7 @@ class Acceptor:
         breaker: Breaker,
         *,
         timeout_seconds: float,
+        slow_seconds: float,
         threads: int = 1,
     ) -> None:
         self._store, self._follow_up, self._clock = store, follow_up, clock
@@ -44,7 +45,8 @@ class Acceptor:
             self._commit,
             name="commit",
             after=self._after,
-            on_late=breaker.trip,
+            on_slow=breaker.doubt,
+            slow_seconds=slow_seconds,
             timeout_seconds=timeout_seconds,
             threads=threads,
         )
@@ -87,7 +89,7 @@ class Acceptor:
         try:
             answers = self._stored(documents)
         except StoreUnavailable as error:
-            self._breaker.trip(error)
+            self._breaker.note(error)
             raise
         crash_point("web.after_insert")
         return answers

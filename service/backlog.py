@@ -1,7 +1,7 @@
 """Back-pressure: whether so many jobs wait that no more should be taken.
 
 The count is taken in the background and carried on by what this process accepts in between, so that
-a request never waits for it.
+a request never waits for it. While it can't be had, the last one is carried on.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ class Backlog:
         self._limit = limit
         self._reading: Reading[int] = Reading(count, name="backlog", fresh_seconds=_FRESH_SECONDS)
         self._counted_at = self._look_at = float("-inf")
-        self._room = float("inf")
-        self._since = 0
+        # Until a count says otherwise none waits; where it never does, this process takes no more
+        # than the limit.
+        self._room, self._since = limit, 0
 
     def check(self, more: int = 1) -> None:
         """Takes note of `more` events. Raises `BacklogFull` where the limit is reached."""

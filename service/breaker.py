@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from service.errors import StoreLate, StoreUnavailable, StoreUnreachable
+
 _log = logging.getLogger(__name__)
 
 
@@ -14,14 +16,24 @@ class Breaker:
     """Open from a failure until `probe` has succeeded again; a thread tries while it is open.
 
     No client's request is used for trying: each would wait for the server to be found missing.
-    `probe` raises for as long as the server is down.
+    `probe` raises for as long as the server is down. An answer that is late is no failure yet: the
+    question may have been a slow one. So `check` is asked, which is quick where the server is well
+    and raises where it isn't.
     """
 
-    def __init__(self, name: str, probe: Callable[[], object], every_seconds: float = 0.25) -> None:
+    def __init__(
+        self,
+        name: str,
+        probe: Callable[[], object],
+        every_seconds: float = 0.25,
+        *,
+        check: Callable[[], object] | None = None,
+    ) -> None:
         self.is_open = False
         self._name, self._probe, self._every_seconds = name, probe, every_seconds
+        self._check = check or probe
         self._lock = threading.Lock()
-        self._closing = False
+        self._in_doubt = self._closing = False
         self._closed = threading.Event()
 
     def trip(self, error: BaseException) -> None:
@@ -29,6 +41,22 @@ class Breaker:
         if self._open():
             _log.warning("%s is unavailable: %s", self._name, error)
             self._start(self._every_seconds)
+
+    def note(self, error: StoreUnavailable) -> None:
+        """Draws the conclusion from a question that failed; returns at once. Thread-safe."""
+        if isinstance(error, StoreUnreachable):
+            self.trip(error)
+        elif isinstance(error, StoreLate):
+            self.doubt()
+
+    def doubt(self) -> None:
+        """Asks `check` on a thread, one at a time, and opens where it raises; returns at once.
+        Thread-safe."""
+        with self._lock:
+            if self.is_open or self._in_doubt or self._closing:
+                return
+            self._in_doubt = True
+        threading.Thread(target=self._look, name=f"{self._name} check", daemon=True).start()
 
     def begin(self, wait_seconds: float) -> bool:
         """Opens it before anything was tried; whether the probe succeeded in time."""
@@ -38,6 +66,14 @@ class Breaker:
 
     def stop(self) -> None:
         self._closing = True
+
+    def _look(self) -> None:
+        try:
+            self._check()
+        except Exception as error:
+            self.trip(error)
+        finally:
+            self._in_doubt = False
 
     def _open(self) -> bool:
         with self._lock:

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from typing import NamedTuple
 
 from service.clock import ServerClock
 from service.follow_up import FollowUp
 from service.mongo import Document
 from service.store import Deltas, Filter, Stores
 from service.store.jobs import hint_of
+
+
+class Retried(NamedTuple):
+    """What became of a retry by filter."""
+
+    matched: int
+    """How many it met."""
+    retried: int
+    """How many of them it retried itself."""
+    more: bool
+    """Whether its time was over before all were met."""
 
 
 class Changes:
@@ -39,13 +51,14 @@ class Changes:
         self._follow_up.hint([hint_of(document)])
         return document
 
-    def retry_many(self, which: Filter, *, dry_run: bool) -> tuple[int, int]:
-        """How many jobs matched when it began, and how many were retried."""
-        matched = self._stores.listing.count_retryable(which)
+    def retry_many(self, which: Filter, until: float, *, dry_run: bool) -> Retried:
+        """Retries what matches, or only counts it; ends soon after `until` (monotonic)."""
+        listing = self._stores.listing
         if dry_run:
-            return matched, 0
-        retried = 0
-        for documents in self._stores.listing.retry_many(which, self._clock.now()):
-            self._follow_up.hint([hint_of(document) for document in documents])
-            retried += len(documents)
-        return max(matched, retried), retried
+            matched, more = listing.count_retryable(which, until)
+            return Retried(matched, 0, more)
+        matched, retried, more = 0, 0, False
+        for chunk in listing.retry_many(which, self._clock.now(), until):
+            self._follow_up.hint([hint_of(document) for document in chunk.jobs])
+            matched, retried, more = matched + chunk.matched, retried + chunk.changed, chunk.more
+        return Retried(matched, retried, more)

@@ -66,6 +66,18 @@ class StoreUnavailable(PulseQueueError):
     """MongoDB gave no answer, or refused: nothing can be said about the write (503)."""
 
 
+class StoreUnreachable(StoreUnavailable):
+    """There is no connection to a server that takes writes: it is away for everybody."""
+
+
+class StoreLate(StoreUnavailable):
+    """No answer in time. Either MongoDB hangs, or it is well and this took too long."""
+
+
+class TooSlow(PulseQueueError):
+    """What was asked for takes MongoDB too long; it is well otherwise (503)."""
+
+
 class Reject(PulseQueueError):
     """Raised by a handler for a failure that no retry mends: the job fails at once, `rejected`."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pymongo
@@ -65,6 +66,12 @@ def _client(settings: Settings, pool_size: int) -> MongoClient[Document]:
     )
 
 
+def deadline(seconds: float) -> AbstractContextManager[None]:
+    """All that this thread asks inside is done in so many seconds, or raises; the server is told
+    and gives up too. Of two deadlines the earlier one holds."""
+    return pymongo.timeout(seconds)
+
+
 def read_clock(database: Database[Document], clock: ServerClock) -> None:
     """Takes a reading of the server's clock. Raises `PyMongoError` where there is no answer."""
     sent = time.monotonic()
@@ -74,7 +81,7 @@ def read_clock(database: Database[Document], clock: ServerClock) -> None:
 
 def check_writable(database: Database[Document], timeout_seconds: float) -> None:
     """Raises `PyMongoError` where no server takes writes, or none says so in time."""
-    with pymongo.timeout(timeout_seconds):
+    with deadline(timeout_seconds):
         if not database.command("hello").get("isWritablePrimary"):
             raise NotPrimaryError("no server takes writes")
 

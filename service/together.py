@@ -14,7 +14,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
-from service.errors import BacklogFull, StoreUnavailable
+from service.errors import BacklogFull, StoreLate
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -28,7 +28,8 @@ class Together(Generic[Item, Answer]):
 
     It is called on this object's own threads, which start with the first request (and so after a
     fork). What `act` raises is the answer for all of them. `after(items, answers)` follows when the
-    answers are on their way; `on_late(error)` is told when one did not come in time.
+    answers are on their way; `on_slow()` is called again and again while one has been waited for
+    longer than `slow_seconds`.
     """
 
     def __init__(
@@ -38,14 +39,16 @@ class Together(Generic[Item, Answer]):
         name: str,
         timeout_seconds: float,
         after: Callable[[Sequence[Item], Sequence[Answer | Exception]], None] | None = None,
-        on_late: Callable[[Exception], None] | None = None,
+        on_slow: Callable[[], None] | None = None,
+        slow_seconds: float = float("inf"),
         threads: int = 1,
         most_together: int = 1_000,
         most_bytes: int = 8_388_608,
         most_waiting: int = 20_000,
     ) -> None:
         self._act, self._after, self._name = act, after, name
-        self._timeout_seconds, self._on_late = timeout_seconds, on_late
+        self._timeout_seconds = timeout_seconds
+        self._on_slow, self._slow_seconds = on_slow, slow_seconds
         self._most_together, self._most_bytes = most_together, most_bytes
         self._most_waiting = most_waiting
         self._thread_count = threads
@@ -56,7 +59,7 @@ class Together(Generic[Item, Answer]):
         self._stopped = False
 
     def ask(self, item: Item, size: int = 0) -> asyncio.Future[Answer]:
-        """Its answer, in time or not at all: what takes longer fails with `StoreUnavailable`.
+        """Its answer, in time or not at all: what takes longer fails with `StoreLate`.
 
         `size` in bytes: large ones are not all acted on together. Call it on an event loop. Raises
         `BacklogFull` where too many wait already.
@@ -95,13 +98,16 @@ class Together(Generic[Item, Answer]):
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Fails what waits too long; one timer for all."""
         self._forget_answered()
+        if self._on_slow is not None and self._watched:
+            waited = loop.time() - (self._watched[0][0] - self._timeout_seconds)
+            if waited >= self._slow_seconds:
+                self._on_slow()
         while self._watched and self._watched[0][0] < loop.time():
             future = self._watched.popleft()[1]
             if not future.done():
-                late = StoreUnavailable("no answer in time; nothing is known about the outcome")
-                future.set_exception(late)
-                if self._on_late is not None:
-                    self._on_late(late)
+                future.set_exception(
+                    StoreLate("no answer in time; nothing is known about the outcome")
+                )
         self._watching = bool(self._watched) and not loop.is_closed()
         if self._watching:
             loop.call_later(_WATCH_SECONDS, self._watch, loop)

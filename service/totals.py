@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
 
 from service.clock import ServerClock
+from service.errors import StoreLate
 from service.mongo import Document
 from service.readings import Known, Reading
 from service.store import Stores
 
+Number = TypeVar("Number", int, float)
 _FRESH_SECONDS = 1.0
 _WAIT_SECONDS = 0.6
 _STALE_SECONDS = 5.0
@@ -25,17 +28,18 @@ back looks like a restart."""
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """How much there is of what at the moment; by queue where it says so."""
+    """How much there is of what at the moment; by queue where it says so. None: not known; a queue
+    that isn't there: not known of that one."""
 
-    depth: Mapping[str, int] = field(default_factory=dict)
+    depth: Mapping[str, int] | None = None
     """Jobs that are due and wait."""
-    scheduled: Mapping[str, int] = field(default_factory=dict)
+    scheduled: Mapping[str, int] | None = None
     """Jobs that wait for their time."""
-    oldest_seconds: Mapping[str, float] = field(default_factory=dict)
+    oldest_seconds: Mapping[str, float] | None = None
     """How long the longest-waiting due job has been due; 0 where none waits."""
-    processing: int = 0
+    processing: int | None = None
     sweep_age_seconds: float | None = None
-    """How long ago the sweep's last tick ended; None: there never was one."""
+    """How long ago the sweep's last tick ended; None also where there never was one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,7 @@ class Snapshot:
     """None: not known at the moment."""
 
     counters: Mapping[str, Document] | None
-    gauges: Gauges | None
+    gauges: Gauges
     workers_alive: int | None
     up: Mapping[str, bool]
     """By dependency."""
@@ -61,7 +65,15 @@ class Totals:
     ) -> None:
         self._stores, self._queues, self._clock = stores, queues, clock
         self._counters = self._reading(stores.counters.read, "counters")
-        self._gauges = self._reading(self._read_gauges, "gauges")
+        listing = stores.listing
+        # Each by itself: what can't be counted in time takes none of the others away.
+        self._gauges: dict[str, Reading[Any]] = {
+            "depth": self._reading(lambda: self._by_queue(listing.depth), "depth"),
+            "scheduled": self._reading(lambda: self._by_queue(listing.scheduled), "scheduled"),
+            "oldest_seconds": self._reading(lambda: self._by_queue(self._oldest), "oldest"),
+            "processing": self._reading(listing.processing, "processing"),
+            "sweep_age_seconds": self._reading(stores.sweep.age_seconds, "sweep"),
+        }
         self._workers = self._reading(lambda: len(stores.workers.alive()), "workers")
         self._redis = self._reading(ping_redis, "redis")
 
@@ -71,30 +83,33 @@ class Totals:
 
     async def snapshot(self) -> Snapshot:
         """What is known within a second."""
-        readings = (self._counters, self._gauges, self._workers, self._redis)
-        counters, gauges, workers, redis = await asyncio.gather(
+        readings = (self._counters, self._workers, self._redis, *self._gauges.values())
+        counters, workers, redis, *gauges = await asyncio.gather(
             *(reading.get(_WAIT_SECONDS) for reading in readings)
         )
         return Snapshot(
             counters=_recent(counters),
-            gauges=_last(gauges),
+            gauges=Gauges(**dict(zip(self._gauges, map(_last, gauges), strict=True))),
             workers_alive=_recent(workers),
             up={"mongodb": workers.error is None, "redis": redis.error is None},
         )
 
-    def _read_gauges(self) -> Gauges:
-        now, listing, queues = self._clock.now(), self._stores.listing, self._queues()
-        oldest = {queue: listing.oldest_due(queue, now) for queue in queues}
-        return Gauges(
-            depth={queue: listing.depth(queue, now) for queue in queues},
-            scheduled={queue: listing.scheduled(queue, now) for queue in queues},
-            oldest_seconds={
-                queue: max(0.0, (now - since).total_seconds()) if since else 0.0
-                for queue, since in oldest.items()
-            },
-            processing=listing.processing(),
-            sweep_age_seconds=self._stores.sweep.age_seconds(),
-        )
+    def _by_queue(self, read: Callable[[str, datetime], Number]) -> dict[str, Number]:
+        """Without those queues for which it takes too long. Raises `StoreUnavailable`, also where
+        that is so of all."""
+        now, known = self._clock.now(), dict[str, Number]()
+        queues = self._queues()
+        for queue in queues:
+            try:
+                known[queue] = read(queue, now)
+            except StoreLate:
+                if queue == queues[-1] and not known:
+                    raise
+        return known
+
+    def _oldest(self, queue: str, now: datetime) -> float:
+        since = self._stores.listing.oldest_due(queue, now)
+        return max(0.0, (now - since).total_seconds()) if since else 0.0
 
 
 def _recent(known: Known[Any]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from contextlib import suppress
 
 from service import preflight
@@ -26,6 +27,13 @@ from service.waiting import Waiting
 
 _log = logging.getLogger(__name__)
 _PROBE_SECONDS = 0.8
+_SLOW_SHARE = 0.4
+"""After this share of the longest wait for MongoDB it is asked whether it is there at all, and has
+as long again to say so: so it is known to hang before the first one who waits is told."""
+LISTING_SECONDS = 3.0
+_BULK_SECONDS = 20.0
+"""From the question on; with its last chunk a change by filter is done within 30 s."""
+_PATIENCE_SECONDS = 10.0
 _START_SECONDS = 3.0
 _CLOCK_SECONDS = 5.0
 
@@ -46,7 +54,10 @@ class WebProcess:
         self._prepared = False
         # A little more than the driver's own: its word is better than none.
         timeout_seconds = settings.mongodb_timeout_ms / 1000 + 0.5
-        self.breaker = Breaker("MongoDB", self._prepare)
+        slow_seconds = _SLOW_SHARE * settings.mongodb_timeout_ms / 1000
+        self.breaker = Breaker(
+            "MongoDB", self._prepare, check=lambda: stores.check_writable(slow_seconds)
+        )
         self.follow_up = FollowUp(broker, stores.counters)
         self.acceptor = Acceptor(
             stores.jobs,
@@ -54,9 +65,15 @@ class WebProcess:
             clock,
             self.breaker,
             timeout_seconds=timeout_seconds,
+            slow_seconds=slow_seconds,
         )
-        self.lookup = Lookup(stores.jobs, self.breaker, timeout_seconds)
-        self.offload = Offload(self.breaker, timeout_seconds)
+        self.lookup = Lookup(
+            stores.jobs, self.breaker, timeout_seconds=timeout_seconds, slow_seconds=slow_seconds
+        )
+        # Each kind waits for its own only: slow ones must not hold up the others.
+        self.single_changes = self._offload("changes", 4, settings.mongodb_timeout_ms / 1000, 200)
+        self.listings = self._offload("listings", 4, LISTING_SECONDS, 200)
+        self.bulk_changes = self._offload("changes by filter", 2, 1.5 * _BULK_SECONDS, 20)
         self.aside = Aside()
         self.waiting = Waiting(broker.client, stores.jobs.finals, settings.max_waiters)
         self.changes = Changes(stores, self.follow_up, clock, self.waiting.tell)
@@ -65,6 +82,20 @@ class WebProcess:
         self.totals = Totals(stores, lambda: catalog.queues, clock, broker.probe)
         self.health = Health(broker.probe, self._read_workers)
         self._clock_reader = _ClockReader(stores, clock)
+
+    def _offload(self, name: str, threads: int, seconds: float, most_waiting: int) -> Offload:
+        return Offload(
+            self.breaker,
+            name=name,
+            seconds=seconds,
+            threads=threads,
+            most_waiting=most_waiting,
+            patience_seconds=_PATIENCE_SECONDS,
+        )
+
+    def bulk_until(self) -> float:
+        """Until when (monotonic) a change by filter that is asked for now may go on."""
+        return time.monotonic() + _BULK_SECONDS
 
     def start(self) -> None:
         """Creates the indexes; without MongoDB it says so, and does it when MongoDB is there."""
@@ -81,7 +112,8 @@ class WebProcess:
         """Finishes what was taken: commits, then hints and counts."""
         self.acceptor.stop()
         self.lookup.stop()
-        self.offload.stop()
+        for offload in (self.single_changes, self.listings, self.bulk_changes):
+            offload.stop()
         self.follow_up.stop()
         self.http_times.stop()
         self.waiting.stop()

@@ -28,7 +28,7 @@ class CancelResource:
     async def on_post(self, req: Request, resp: Response, event_id: str) -> None:
         """200: it is cancelled; 202: whoever processes it is asked to stop."""
         await _check(req, event_id, self._web)
-        document = await self._web.offload.run(self._web.changes.cancel, event_id)
+        document = await self._web.single_changes.run(self._web.changes.cancel, event_id)
         processing = document["status"] == JobStatus.PROCESSING
         write_event(req, resp, document, self._web.clock, 202 if processing else 200)
 
@@ -42,7 +42,7 @@ class RetryResource:
     async def on_post(self, req: Request, resp: Response, event_id: str) -> None:
         """202: it is pending again, with a fresh budget."""
         await _check(req, event_id, self._web)
-        document = await self._web.offload.run(self._web.changes.retry, event_id)
+        document = await self._web.single_changes.run(self._web.changes.retry, event_id)
         write_event(req, resp, document, self._web.clock, 202)
 
 
@@ -80,14 +80,15 @@ class RetryManyResource:
         self._web = web
 
     async def on_post(self, req: Request, resp: Response) -> None:
-        """Retries what matches; how many that are, and how many it did."""
+        """Retries what matches; how many it met and retried, and whether more is left."""
         requests.check_accept(req)
         which, dry_run = await self._asked(req)
-        changes = self._web.changes
-        matched, retried = await self._web.offload.run_long(
-            lambda: changes.retry_many(which, dry_run=dry_run)
+        web = self._web
+        retried = await web.bulk_changes.run(
+            web.changes.retry_many, which, web.bulk_until(), dry_run=dry_run
         )
-        answers.write_json(resp, {"matched": matched, "retried": retried})
+        more = {"more": True} if retried.more else {}
+        answers.write_json(resp, {"matched": retried.matched, "retried": retried.retried, **more})
 
     async def _asked(self, req: Request) -> tuple[Filter, bool]:
         """The filter, in the body or as parameters like those of `GET /events`."""

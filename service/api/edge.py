@@ -15,7 +15,9 @@ from http import HTTPStatus
 from typing import Any
 
 import falcon.asgi
+import falcon.inspect
 import orjson
+from falcon.routing import CompiledRouter
 
 from service.api import problems
 from service.api.bodies import Bodies, Receive, Refused, drain
@@ -48,6 +50,20 @@ class RequestIds:
         return f"{self._prefix}{next(self._numbers)}"
 
 
+class Router(CompiledRouter):
+    """Finds a path as it stands: Falcon's own drops slashes that lead, and takes nothing between
+    two slashes for a parameter."""
+
+    def find(self, uri: str, req: falcon.Request | None = None) -> Any:
+        if "//" in uri or uri.endswith("/"):
+            return None
+        return super().find(uri, req)
+
+
+# So that `falcon-inspect-app` shows its routes.
+falcon.inspect.register_router(Router)(falcon.inspect.inspect_compiled_router)
+
+
 class WebApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
     """A Falcon app whose requests have passed the edge."""
 
@@ -62,7 +78,7 @@ class WebApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
     ) -> None:
         """`max_bytes(path)` bounds a body; `refused(method, status, began)` is told of requests
         that Falcon never sees; `leave` is for the server to call when it is told to stop."""
-        super().__init__(**options)
+        super().__init__(router=Router(), **options)
         self.leave = leave
         self._max_bytes, self._refused = max_bytes, refused
         self._bodies = Bodies(body_timeout_seconds)
@@ -73,6 +89,8 @@ class WebApp(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
             await super().__call__(scope, receive, send)
             return
         scope[BEGAN] = time.perf_counter()
+        if b"%2" in scope.get("raw_path", b""):
+            _keep_slashes(scope)
         bodies = self._bodies
         try:
             declared = self._look_at_headers(scope)
@@ -137,6 +155,14 @@ class _Read:
     async def __call__(self) -> dict[str, Any]:
         event, self._event = self._event, {"type": "http.disconnect"}
         return event
+
+
+def _keep_slashes(scope: Scope) -> None:
+    """A slash that came percent-encoded is no separator (RFC 3986, 2.2); the server has decoded it,
+    as it has the rest of the path, so that path is left as it came."""
+    raw: bytes = scope["raw_path"]
+    if b"%2F" in raw.upper():
+        scope["path"] = raw.decode("latin-1")
 
 
 def _size(value: bytes) -> int:

@@ -12,12 +12,17 @@ from service.api import answers, problems, queries, requests
 from service.api.edge import BODY
 from service.api.intake import Intake
 from service.clock import ServerClock
+from service.errors import StoreLate, TooSlow
 from service.mongo import Document
 from service.store import Accepted
-from service.web import WebProcess
+from service.web import LISTING_SECONDS, WebProcess
 
 _MOST_PAGE_BYTES = 4_194_304
 """A page of large events ends before its limit."""
+_TOO_SLOW = (
+    f"MongoDB did not find this page within {LISTING_SECONDS:g} s: few events match among very "
+    "many; a shorter time (created_after, created_before) or another filter is quicker"
+)
 
 
 class EventsResource:
@@ -47,9 +52,12 @@ class EventsResource:
         given = queries.parameters(req, (*queries.FILTERS, "limit", "cursor"))
         which, limit = queries.filter_of(given), queries.limit_of(given)
         below = queries.cursor_of(given)
-        page, more = await self._web.offload.run(
-            self._web.stores.listing.bounded_page, which, limit, below, _MOST_PAGE_BYTES
-        )
+        try:
+            page, more = await self._web.listings.run(
+                self._web.stores.listing.bounded_page, which, limit, below, _MOST_PAGE_BYTES
+            )
+        except StoreLate:
+            raise TooSlow(_TOO_SLOW) from None
         cursor = queries.cursor_at(page[-1]["_id"]) if more else None
         resp.data = await asyncio.to_thread(_page, page, cursor)
         resp.content_type = answers.JSON

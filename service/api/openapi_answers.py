@@ -177,7 +177,10 @@ ANSWERS: dict[str, JsonSchema] = {
             }
         }
     ),
-    "Retried": _object({"matched": _COUNT, "retried": _COUNT}),
+    "Retried": _object(
+        {"matched": _COUNT, "retried": _COUNT},
+        {"more": {"const": True, "description": "its time was over: ask again for the rest"}},
+    ),
     "Health": _HEALTH,
     "HealthStatus": _object({"status": _HEALTH_STATUS}),
     "Metrics": _METRICS,

@@ -18,7 +18,7 @@ PROBLEMS = {
     422: "JSON that doesn't fit",
     431: "the headers are too large",
     500: "a fault of ours; the log has it under `request_id`",
-    503: "MongoDB is unavailable, or too much is waiting",
+    503: "MongoDB is unavailable, too much is waiting, or this takes too long",
 }
 _ALWAYS = (400, 404, 405, 406, 408, 413, 414, 431, 500, 503)
 _BODY = (411, 415, 422)
@@ -85,7 +85,7 @@ OPERATIONS = (
         method="post",
         path="/events/retry",
         summary="Retry all events that match",
-        answers={200: ("Retried", "how many matched, and how many were retried")},
+        answers={200: ("Retried", "how many it met, and how many of them it retried")},
         body="RetryMany",
         more_problems=_BODY,
     ),

@@ -21,6 +21,7 @@ from service.errors import (
     NotAllowedNow,
     PulseQueueError,
     StoreUnavailable,
+    TooSlow,
     UnknownEvent,
 )
 
@@ -45,6 +46,7 @@ _KINDS: dict[type[PulseQueueError], Kind] = {
     InvalidEvent: Kind(422, "invalid-event", "The body doesn't fit"),
     KeyReused: Kind(422, "key-reused", "The idempotency key belongs to another body"),
     BacklogFull: Kind(503, "backlog-full", "Too much is waiting already"),
+    TooSlow: Kind(503, "too-slow", "This takes MongoDB too long"),
     StoreUnavailable: Kind(503, "store-unavailable", "MongoDB gave no answer"),
 }
 _PHRASES = {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"}
@@ -90,7 +92,7 @@ def retry_after(error: PulseQueueError) -> int | None:
     """Seconds after which trying again makes sense; None: it doesn't."""
     if isinstance(error, BacklogFull):
         return error.retry_after_seconds
-    return _RETRY_SECONDS if isinstance(error, StoreUnavailable) else None
+    return _RETRY_SECONDS if isinstance(error, StoreUnavailable | TooSlow) else None
 
 
 def install(app: falcon.asgi.App[Any, Any]) -> None:

@@ -38,8 +38,7 @@ class SnapshotCollector(Collector):
         yield _up(self._snapshot.up)
         if self._snapshot.counters is not None:
             yield from _totals(self._snapshot.counters)
-        if self._snapshot.gauges is not None:
-            yield from _gauges(self._snapshot.gauges)
+        yield from _gauges(self._snapshot.gauges)
         if self._snapshot.workers_alive is not None:
             name = f"{_PREFIX}_workers_alive"
             yield GaugeMetricFamily(
@@ -58,14 +57,16 @@ def as_json(snapshot: Snapshot) -> dict[str, Any]:
     gauges = snapshot.gauges
     return {
         **_sums(snapshot.counters),
-        "queue_depth": None if gauges is None else gauges.depth,
-        "processing": None if gauges is None else gauges.processing,
-        "scheduled": None if gauges is None else sum(gauges.scheduled.values()),
+        "queue_depth": gauges.depth,
+        "processing": gauges.processing,
+        "scheduled": None if gauges.scheduled is None else sum(gauges.scheduled.values()),
         "oldest_pending_seconds": (
-            None if gauges is None else max(gauges.oldest_seconds.values(), default=0.0)
+            None
+            if gauges.oldest_seconds is None
+            else max(gauges.oldest_seconds.values(), default=0.0)
         ),
         "workers_alive": snapshot.workers_alive,
-        "sweep_age_seconds": None if gauges is None else gauges.sweep_age_seconds,
+        "sweep_age_seconds": gauges.sweep_age_seconds,
         "up": snapshot.up,
     }
 
@@ -163,19 +164,21 @@ def _add_histogram(
 
 
 def _gauges(gauges: Gauges) -> Iterator[Metric]:
-    by_queue: list[tuple[str, str, Mapping[str, float]]] = [
+    by_queue: list[tuple[str, str, Mapping[str, float] | None]] = [
         ("queue_depth", "Jobs that are due and wait.", gauges.depth),
         ("jobs_scheduled", "Jobs that wait for their time.", gauges.scheduled),
         ("oldest_pending_seconds", "How long the oldest due job waits.", gauges.oldest_seconds),
     ]
     for name, help_text, values in by_queue:
-        family = GaugeMetricFamily(f"{_PREFIX}_{name}", help_text, labels=["queue"])
-        for queue, value in sorted(values.items()):
-            family.add_metric([queue], value)
-        yield family
-    yield GaugeMetricFamily(
-        f"{_PREFIX}_jobs_processing", "Jobs held by workers.", gauges.processing
-    )
+        if values is not None:
+            family = GaugeMetricFamily(f"{_PREFIX}_{name}", help_text, labels=["queue"])
+            for queue, value in sorted(values.items()):
+                family.add_metric([queue], value)
+            yield family
+    if gauges.processing is not None:
+        yield GaugeMetricFamily(
+            f"{_PREFIX}_jobs_processing", "Jobs held by workers.", gauges.processing
+        )
     if gauges.sweep_age_seconds is not None:
         name = f"{_PREFIX}_sweep_age_seconds"
         yield GaugeMetricFamily(

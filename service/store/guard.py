@@ -6,27 +6,44 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bson.errors import InvalidDocument
-from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
+from pymongo.errors import (
+    BulkWriteError,
+    ConnectionFailure,
+    ExecutionTimeout,
+    NetworkTimeout,
+    OperationFailure,
+    PyMongoError,
+    WaitQueueTimeoutError,
+)
 
-from service.errors import InvalidEvent, StoreUnavailable
+from service.errors import InvalidEvent, StoreLate, StoreUnavailable, StoreUnreachable
 
 _REFUSED = frozenset({15, 10334, 17419, 17420})
 """The server's codes for a document itself: nested too deep (Overflow), too large."""
 
+_LATE = (ExecutionTimeout, NetworkTimeout, WaitQueueTimeoutError)
+"""The server gave up at our deadline, we did on a connection that stands, or none was free."""
+
 
 @contextmanager
 def mongo_errors() -> Iterator[None]:
-    """Raises `StoreUnavailable` for whatever the driver raises, `InvalidEvent` for a value that
-    BSON can't hold (which the driver doesn't count among its own errors) or the server refuses: no
-    repetition mends that."""
+    """Raises `StoreUnavailable` for whatever the driver raises (`StoreUnreachable`, `StoreLate`
+    where it is one of these), `InvalidEvent` for a value that BSON can't hold (which the driver
+    doesn't count among its own errors) or the server refuses: no repetition mends that."""
     try:
         yield
     except PyMongoError as error:
         if _is_refusal(error):
             raise InvalidEvent(f"this can't be stored: {str(error)[:200]}") from error
-        raise StoreUnavailable(f"MongoDB: {error}") from error
+        raise _kind(error)(f"MongoDB: {error}") from error
     except (InvalidDocument, OverflowError) as error:
         raise InvalidEvent(f"this can't be stored: {error}") from error
+
+
+def _kind(error: PyMongoError) -> type[StoreUnavailable]:
+    if isinstance(error, _LATE):
+        return StoreLate
+    return StoreUnreachable if isinstance(error, ConnectionFailure) else StoreUnavailable
 
 
 def _is_refusal(error: PyMongoError) -> bool:

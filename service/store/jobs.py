@@ -40,6 +40,9 @@ _CLAIM_SLACK = timedelta(milliseconds=100)
 """Two processes' readings of the server's clock may differ by some milliseconds; a claim that came
 a moment early by that must not be refused, because its message would be gone."""
 
+_TRIES_AFTER_EXPIRY = 3
+"""How often a key is taken again whose first event expires in just that moment."""
+
 _MOST_RESULT_CHARACTERS = 8_000_000
 """A character takes up to four bytes, and a message to the server at most 48 million."""
 
@@ -155,24 +158,36 @@ class JobStore:
         return {f["index"] for f in failures if "idempotency_key" in f["keyPattern"]}
 
     def _with_replays(
-        self, documents: Sequence[Document], taken: set[int]
+        self, documents: Sequence[Document], taken: set[int], tries: int = _TRIES_AFTER_EXPIRY
     ) -> list[Accepted | Exception]:
         keys = [documents[i]["idempotency_key"] for i in taken]
         known = {
             d["idempotency_key"]: d for d in self._jobs.find({"idempotency_key": {"$in": keys}})
         }
+        expired = [i for i in taken if documents[i]["idempotency_key"] not in known]
+        again = dict(
+            zip(expired, self._once_more([documents[i] for i in expired], tries), strict=True)
+        )
         answers: list[Accepted | Exception] = []
         for position, document in enumerate(documents):
             first = known.get(document["idempotency_key"]) if position in taken else None
             if position not in taken or (first is not None and first["_id"] == document["_id"]):
                 answers.append(Accepted(document))
             elif first is None:
-                answers.append(StoreUnavailable("the key's first event expired meanwhile"))
+                answers.append(again[position])
             elif first["fingerprint"] != document["fingerprint"]:
                 answers.append(KeyReused("this idempotency key was used for another body"))
             else:
                 answers.append(Accepted(first, replayed=True))
         return answers
+
+    def _once_more(self, documents: Sequence[Document], tries: int) -> list[Accepted | Exception]:
+        """Those whose key was taken by an event that has expired since: the key is free again."""
+        if not documents:
+            return []
+        if not tries:
+            return [StoreUnavailable("the key's first event expired meanwhile") for _ in documents]
+        return self._with_replays(documents, self._insert(documents), tries - 1)
 
     # claim
 

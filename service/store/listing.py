@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,11 +13,13 @@ from pymongo.read_concern import ReadConcern
 
 from service.ids import first_id_at
 from service.mongo import Document
+from service.store.bulk import Chunk, change_many, count_many, count_step
 from service.store.guard import mongo_errors
 from service.store.jobs import retrying
 
-_RETRY_CHUNK = 1_000
-_OPEN = {"$in": ["pending", "processing"]}
+_PENDING: Document = {"status": "pending"}
+_MOST_COUNTED = 1_000_000
+"""What a gauge counts at most: MongoDB takes a second or two for so many keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,47 +81,29 @@ class Listing:
                 size += len(bson.encode(document))
         return documents, False
 
-    def count_retryable(self, which: Filter) -> int:
-        with mongo_errors():
-            return self._jobs.count_documents(_retryable(which))
+    def count_retryable(self, which: Filter, until: float) -> tuple[int, bool]:
+        """How many a retry would match, and whether the count ended at `until` (monotonic) though
+        more is left."""
+        return count_many(self._jobs, _retryable(which), until)
 
-    def retry_many(self, which: Filter, now: datetime) -> Iterable[list[Document]]:
-        """Retries what matches, in chunks; yields the jobs that each chunk made pending.
-
-        It goes by id, so that a job which fails again meanwhile is not retried again.
-        """
-        query, last = _retryable(which), ""
-        while True:
-            with mongo_errors():
-                ids = self._ids_after(last, query)
-                if not ids:
-                    return
-                last = ids[-1]
-                guard = {"_id": {"$in": ids}, "status": query["status"]}
-                self._jobs.update_many(guard, retrying(now))
-                made = {"_id": {"$in": ids}, "status": _OPEN, "next_attempt_at": now}
-                yield list(self._jobs.find(made, {"type": 1, "queue": 1, "priority": 1}))
-
-    def _ids_after(self, last: str, query: Document) -> list[str]:
-        found = self._jobs.find(
-            {"$and": [query, {"_id": {"$gt": last}}]},
-            {"_id": 1},
-            sort=[("_id", 1)],
-            limit=_RETRY_CHUNK,
-        )
-        return [d["_id"] for d in found]
+    def retry_many(self, which: Filter, now: datetime, until: float) -> Iterator[Chunk]:
+        """Retries what matches, in chunks; none begins after `until` (monotonic) but the first."""
+        return change_many(self._jobs, _retryable(which), retrying(now), until)
 
     def count_pending(self, most: int) -> int:
-        """How many jobs are pending; no further than `most`."""
-        with mongo_errors():
-            return self._jobs.count_documents({"status": "pending"}, hint="by_status", limit=most)
+        """How many jobs are pending; no further than `most`, in steps none of which is slow."""
+        total, last = count_step(self._jobs, _PENDING, "", "by_status")
+        while last and total < most:
+            step, last = count_step(self._jobs, _PENDING, last, "by_status")
+            total += step
+        return min(total, most)
 
     def depth(self, queue: str, now: datetime) -> int:
-        """How many jobs of the queue wait and are due."""
+        """How many jobs of the queue wait and are due; a million at most."""
         return self._count_waiting(queue, {"$lte": now})
 
     def scheduled(self, queue: str, now: datetime) -> int:
-        """How many jobs of the queue wait for their time."""
+        """How many jobs of the queue wait for their time; a million at most."""
         return self._count_waiting(queue, {"$gt": now})
 
     def processing(self) -> int:
@@ -149,21 +133,15 @@ class Listing:
     def _count_waiting(self, queue: str, times: Document) -> int:
         total = 0
         for priority in ("high", "normal", "low"):
-            query = {
-                "status": "pending",
-                "queue": queue,
-                "priority": priority,
-                "next_attempt_at": times,
-            }
-            with mongo_errors():
-                total += self._jobs.count_documents(query, hint="waiting")
+            query = {**_PENDING, "queue": queue, "priority": priority, "next_attempt_at": times}
+            left = _MOST_COUNTED - total
+            if left > 0:
+                with mongo_errors():
+                    total += self._jobs.count_documents(query, hint="waiting", limit=left)
         return total
 
 
-def _retryable(which: Filter) -> Document:
-    query = which.query()
-    final = ["failed", "cancelled"]
-    if "status" in query:
-        final = [s for s in final if s == query["status"]]
-    query["status"] = {"$in": final}
-    return query
+def _retryable(which: Filter) -> list[Document]:
+    """A query a status: its index is partial, and isn't found for two at once."""
+    query, final = which.query(), ("failed", "cancelled")
+    return [{**query, "status": s} for s in final if query.get("status", s) == s]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
 from pymongo.database import Database
 
 from service.mongo import Document
 from service.store.guard import mongo_errors
+
+_MOST = 10_000
+_LATEST = {"heartbeat_at": -1, "_id": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +70,28 @@ class WorkerStore:
             return ids - {d["_id"] for d in found}
 
     def alive(self) -> list[Document]:
-        """The documents of the workers alive, with `age_seconds` of their heartbeat."""
-        return [w for w in self.all() if w["age_seconds"] * 1000 < self._lease_ms]
+        """The documents of the workers alive, with `age_seconds` of their heartbeat, by id."""
+        return self._read(self._fresh(), {"_id": 1})
+
+    def seen_from(self, process_space: str) -> list[Document]:
+        """Like `alive`, with the dead whose pid means something there: the latest heartbeats first,
+        so that no number of dead hides one who lives."""
+        return self._read({"$or": [self._fresh(), {"process_space": process_space}]}, _LATEST)
 
     def all(self) -> list[Document]:
         """Every worker's document, with `age_seconds`, by id."""
+        return self._read({}, {"_id": 1})
+
+    def _read(self, which: Document, order: Mapping[str, int]) -> list[Document]:
         age = {"$divide": [{"$subtract": ["$$NOW", "$heartbeat_at"]}, 1000]}
+        pipeline: list[Document] = [
+            {"$match": which},
+            {"$sort": order},
+            {"$limit": _MOST},
+            {"$set": {"age_seconds": age}},
+        ]
         with mongo_errors():
-            return list(
-                self._workers.aggregate(
-                    [{"$set": {"age_seconds": age}}, {"$sort": {"_id": 1}}, {"$limit": 1_000}]
-                )
-            )
+            return list(self._workers.aggregate(pipeline))
 
     def forget_older_than(self, seconds: float) -> int:
         """Removes documents of workers long dead; how many."""

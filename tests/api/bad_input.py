@@ -263,6 +263,27 @@ def _routes() -> Iterator[Case]:
     yield Case("GET of a cancel", 405, None, method="GET", target=f"/events/{an_id}/cancel")
     for target in ("/", "/event", "/events/x/y", "/v1/events", "/events//", "/.env", "/%00"):
         yield Case(f"POST {target}", 404, good, target=target)
+    for target in (
+        *(
+            "//events",
+            "///events",
+            "/./events",
+            "/events/",
+            "/%2Fevents",
+            "/%2fevents",
+            "/.//events",
+        ),
+        *("//events/batch", "/events//batch", "/events/batch/", "/events%2Fbatch", "/%2e/events"),
+        *(f"/events/{an_id}//cancel", f"/events/{an_id}/cancel/", "/events//retry"),
+        *("//health", "/EVENTS", "//events/retry?status=failed"),
+    ):
+        yield Case(f"a POST that only looks like one of ours: {target}", 404, good, target=target)
+    yield Case("a GET of no id", 404, None, method="GET", target="/events/")
+    encoded = f"/events/{an_id}%2Fcancel"
+    yield Case("an id with an encoded slash", 400, None, method="GET", target=encoded)
+    large = b" " * 2 * MIB
+    for target in ("//events/batch", "/events%2Fbatch"):
+        yield Case(f"a large body for {target}", 413, large, target=target)
     ids = ("x", "1", an_id.upper(), an_id[:-1], an_id + "0", "null", "%24ne", "..", "*")
     for text in ids:
         yield Case(f"the id {text}", 400, None, method="GET", target=f"/events/{text}")

@@ -50,6 +50,7 @@ class Parts:
             ServerClock(),
             self.breaker,
             timeout_seconds=5,
+            slow_seconds=2,
         )
 
     def accept(self, *documents: dict[str, Any]) -> list[Accepted | Exception]:

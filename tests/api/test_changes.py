@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import redis
@@ -119,3 +120,21 @@ def test_more_than_a_chunk_is_retried(web: Web, jobs: JobStore) -> None:
         job = claim(jobs, document["_id"])
         finish(jobs, job, Outcome.REJECTED, message="no")
     assert web.http.post("/events/retry?status=failed", content=b"").json()["retried"] == 3
+
+
+def test_retries_at_the_same_moment_count_each_event_once(
+    web: Web, jobs: JobStore, hints: redis.Redis
+) -> None:
+    wanted = {failed(jobs)["_id"] for _ in range(16)}
+
+    def retry(_: int) -> dict[str, int]:
+        answer = web.http.post("/events/retry", json={"status": "failed"})
+        assert answer.status_code == 200
+        return dict(answer.json())
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(retry, range(4)))
+    assert sum(answer["retried"] for answer in answers) == 16
+    assert all(answer["retried"] <= answer["matched"] for answer in answers)
+    assert {web.get(event_id).json()["status"] for event_id in wanted} == {"pending"}
+    assert eventually(lambda: hints.llen("dramatiq:default")) == 16

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -105,7 +106,7 @@ def asked(mongo_server: MongoServer) -> Iterator[Asked]:
 
 
 def fill(store: JobStore) -> None:
-    for status, count in (("completed", 600), ("failed", 200), ("pending", 200)):
+    for status, count in (("completed", 600), ("failed", 200), ("cancelled", 99), ("pending", 200)):
         documents = [
             new_job_document(at=ago(i), type=("email", "report")[i % 2]) | {"status": status}
             for i in range(count)
@@ -151,6 +152,14 @@ QUERIES: dict[str, tuple[Callable[[Asked], Any], set[str]]] = {
         {"IXSCAN _id_"},
     ),
     "a page of a status": (a_page(Filter(status="failed")), {"IXSCAN by_status"}),
+    "a page of a type's failures": (
+        a_page(Filter(status="failed", type="email")),
+        {"IXSCAN failed_by_type"},
+    ),
+    "a page of a type's cancelled": (
+        a_page(Filter(status="cancelled", type="email")),
+        {"IXSCAN cancelled_by_type"},
+    ),
     "a page of a type": (a_page(Filter(type="email")), {"IXSCAN by_type"}),
     "stranded": (lambda a: a.store.stranded("w1"), {"IXSCAN by_status"}),
     "cancel requests": (lambda a: a.store.cancel_requests("w1", [A_JOB]), {"IXSCAN _id_ by id"}),
@@ -161,8 +170,12 @@ QUERIES: dict[str, tuple[Callable[[Asked], Any], set[str]]] = {
     "scheduled": (lambda a: a.listing.scheduled("default", NOW), {"IXSCAN waiting"}),
     "oldest due": (lambda a: a.listing.oldest_due("default", NOW), {"IXSCAN waiting"}),
     "how many to retry": (
-        lambda a: a.listing.count_retryable(Filter(status="cancelled")),
-        {"COUNT_SCAN by_status"},
+        lambda a: a.listing.count_retryable(Filter(status="cancelled"), time.monotonic() + 9),
+        {"IXSCAN by_status"},
+    ),
+    "how many of a type to retry": (
+        lambda a: a.listing.count_retryable(Filter(type="email"), time.monotonic() + 9),
+        {"IXSCAN failed_by_type", "IXSCAN cancelled_by_type"},
     ),
     "a known key": (
         lambda a: a.store.accept([new_job_document(idempotency_key="k1", fingerprint="f")]),
@@ -212,7 +225,9 @@ def test_outcomes_find_their_jobs_by_id_alike_or_not_and_late_ones_too(asked: As
 
 
 def test_a_retry_by_filter_reads_no_more_than_what_matches(asked: Asked) -> None:
-    plans = asked.plans(lambda: list(asked.listing.retry_many(Filter(status="failed"), ahead(1))))
+    until = time.monotonic() + 9
+    failed = Filter(status="failed")
+    plans = asked.plans(lambda: list(asked.listing.retry_many(failed, ahead(1), until)))
     assert {plan.removesuffix(" by id") for plan in plans} <= {"IXSCAN by_status", "IXSCAN _id_"}
 
 

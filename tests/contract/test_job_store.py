@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import count
 from typing import Any
 
 import pytest
 from pymongo.database import Database
 
-from service.errors import InvalidEvent, KeyReused, NotAllowedNow, UnknownEvent
+from service.errors import InvalidEvent, KeyReused, NotAllowedNow, StoreUnavailable, UnknownEvent
 from service.job import FINAL, Ending, Job, JobStatus, Outcome, Stranded, judge, judge_stranded
-from service.store import Accepted, JobStore
+from service.store import Accepted, JobStore, commands
 from service.store.jobs import Retention
 from tests.conftest import RETENTION
 from tests.factories import (
@@ -166,6 +167,52 @@ def test_of_two_in_one_batch_with_one_key_the_first_is_the_event(store: JobStore
     assert second.replayed
     assert second.document["_id"] == first.document["_id"]
     assert isinstance(other, KeyReused)
+
+
+def expiring(database: Database[Any], monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """So often, the event that holds a key expires right after another was refused for it."""
+    insert, left, calls = commands.insert, [True] * times, count()
+
+    def inserted(*args: Any) -> list[dict[str, Any]]:
+        if next(calls) and left:
+            insert(database, "jobs", [new_job_document(idempotency_key="k", fingerprint="f")])
+        failures = insert(*args)
+        if failures and left:
+            left.pop()
+            database["jobs"].delete_many({"idempotency_key": "k"})
+        return failures
+
+    monkeypatch.setattr(commands, "insert", inserted)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_key_whose_event_expires_in_that_moment_is_taken(
+    store: JobStore, database: Database[Any], monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    accept(store, idempotency_key="k", fingerprint="f")
+    expiring(database, monkeypatch, times)
+    posted = [
+        new_job_document(idempotency_key="k", fingerprint="another"),
+        new_job_document(),
+        new_job_document(idempotency_key="k", fingerprint="another"),
+    ]
+    answers = store.accept(posted)
+    assert [isinstance(a, Accepted) and a.replayed for a in answers] == [False, False, True]
+    assert [a.document["_id"] for a in answers if isinstance(a, Accepted)] == [
+        posted[0]["_id"],
+        posted[1]["_id"],
+        posted[0]["_id"],
+    ]
+    assert database["jobs"].count_documents({"idempotency_key": "k"}) == 1
+
+
+def test_a_key_whose_events_expire_again_and_again_is_refused_in_the_end(
+    store: JobStore, database: Database[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept(store, idempotency_key="k", fingerprint="f")
+    expiring(database, monkeypatch, 50)
+    (answer,) = store.accept([new_job_document(idempotency_key="k", fingerprint="f")])
+    assert isinstance(answer, StoreUnavailable)
 
 
 def test_a_replay_leaves_its_neighbours_alone(store: JobStore, database: Database[Any]) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from service.job import Outcome
-from service.store import Filter, JobStore, Listing
+from service.store import Filter, JobStore, Listing, bulk
+from service.store import listing as listing_module
+from service.store.bulk import Chunk
 from tests.factories import (
     NOW,
     accept,
@@ -118,8 +123,19 @@ def test_a_cursor_and_a_time_bound_meet_at_the_lower_one(store: JobStore, listin
 # retry by filter
 
 
+SOON = 20.0
+
+
+def until(seconds: float = SOON) -> float:
+    return time.monotonic() + seconds
+
+
 def retried(listing: Listing, which: Filter = ALL) -> list[str]:
-    return [i for chunk in listing.retry_many(which, ahead(1)) for i in ids(chunk)]
+    return [i for chunk in listing.retry_many(which, ahead(1), until()) for i in ids(chunk.jobs)]
+
+
+def how_many(listing: Listing, which: Filter = ALL) -> int:
+    return listing.count_retryable(which, until())[0]
 
 
 def cancelled(store: JobStore) -> str:
@@ -132,9 +148,9 @@ def test_only_failed_and_cancelled_jobs_match(store: JobStore, listing: Listing)
     claimed(store)
     finish(store, claimed(store))
     wanted = {failed(store)["_id"], cancelled(store)}
-    assert listing.count_retryable(ALL) == 2
+    assert how_many(listing) == 2
     assert set(retried(listing)) == wanted
-    assert listing.count_retryable(ALL) == 0
+    assert how_many(listing) == 0
     assert {store.get(i)["status"] for i in wanted} == {"pending"}
 
 
@@ -144,7 +160,7 @@ def test_asking_for_another_status_matches_nothing(
 ) -> None:
     failed(store)
     finish(store, claimed(store))
-    assert listing.count_retryable(Filter(status=status)) == 0
+    assert how_many(listing, Filter(status=status)) == 0
     assert retried(listing, Filter(status=status)) == []
 
 
@@ -177,10 +193,10 @@ def test_thousands_are_retried_in_chunks_each_once_though_they_fail_again(
     posted = [new_job_document() | {"status": "cancelled"} for _ in range(2_300)]
     store.accept(posted)
     seen: list[str] = []
-    for chunk in listing.retry_many(ALL, ahead(1)):
-        assert len(chunk) <= 1_000
-        seen += ids(chunk)
-        fail_all(store, chunk[:20])
+    for chunk in listing.retry_many(ALL, ahead(1), until()):
+        assert len(chunk.jobs) <= 1_000
+        seen += ids(chunk.jobs)
+        fail_all(store, chunk.jobs[:20])
     assert sorted(seen) == sorted(ids(posted))
 
 
@@ -188,10 +204,53 @@ def test_a_job_that_was_claimed_at_once_counts_as_retried(
     store: JobStore, listing: Listing
 ) -> None:
     job_id = failed(store)["_id"]
-    chunks = iter(listing.retry_many(ALL, ahead(1)))
-    assert ids(next(chunks)) == [job_id]
+    chunks = iter(listing.retry_many(ALL, ahead(1), until()))
+    assert ids(next(chunks).jobs) == [job_id]
     claim(store, job_id, at=ahead(1))
     assert list(chunks) == []
+
+
+def cancelled_many(store: JobStore, count: int, **event: Any) -> list[str]:
+    posted = [new_job_document(**event) | {"status": "cancelled"} for _ in range(count)]
+    store.accept(posted)
+    return ids(posted)
+
+
+def test_retries_at_the_same_moment_count_each_job_once(store: JobStore, listing: Listing) -> None:
+    posted = cancelled_many(store, 1_200)
+    gate = threading.Barrier(4)
+
+    def retry() -> list[Chunk]:
+        gate.wait(5)
+        return list(listing.retry_many(ALL, ahead(1), until()))
+
+    with ThreadPoolExecutor(4) as pool:
+        chunks = [c for call in [pool.submit(retry) for _ in range(4)] for c in call.result()]
+    assert sum(chunk.changed for chunk in chunks) == len(posted)
+    assert sorted(i for chunk in chunks for i in ids(chunk.jobs)) == sorted(posted)
+    assert all(chunk.changed <= chunk.matched for chunk in chunks)
+
+
+def test_a_retry_ends_in_time_and_says_that_more_is_left(store: JobStore, listing: Listing) -> None:
+    posted = cancelled_many(store, 1_200)
+    (chunk,) = listing.retry_many(ALL, ahead(1), until(0))
+    assert chunk.more
+    assert 0 < chunk.changed < len(posted)
+    assert how_many(listing) == len(posted) - chunk.changed
+    *_, last = listing.retry_many(ALL, ahead(1), until())
+    assert not last.more
+    assert how_many(listing) == 0
+
+
+def test_a_count_ends_in_time_and_says_that_more_is_left(
+    store: JobStore, listing: Listing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "_COUNT_STEP", 10)
+    cancelled_many(store, 20)
+    assert listing.count_retryable(ALL, until(0)) == (10, True)
+    assert listing.count_retryable(ALL, until()) == (20, False)
+    failed(store)
+    assert listing.count_retryable(ALL, until()) == (21, False)
 
 
 # how much there is
@@ -214,6 +273,26 @@ def test_pending_jobs_are_counted_no_further_than_asked(store: JobStore, listing
     claimed(store)
     assert listing.count_pending(100) == 5
     assert listing.count_pending(3) == 3
+
+
+def test_pending_jobs_are_counted_in_steps(
+    store: JobStore, listing: Listing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "_COUNT_STEP", 4)
+    for expected in (0, 3, 4, 5, 8, 9):
+        accept_many(store, expected - listing.count_pending(100))
+        assert listing.count_pending(100) == expected
+        assert listing.count_pending(5) == min(5, expected)
+
+
+def test_a_gauge_counts_no_further_than_its_bound(
+    store: JobStore, listing: Listing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing_module, "_MOST_COUNTED", 5)
+    for priority in ("high", "normal", "low"):
+        accept_many(store, 3, priority=priority)
+    assert listing.depth("default", NOW) == 5
+    assert listing.scheduled("default", ago(60)) == 5
 
 
 def test_the_oldest_due_job_may_have_any_priority(store: JobStore, listing: Listing) -> None:

@@ -30,6 +30,7 @@ from service.store.jobs import hint_of
 from tests.factories import (
     NOW,
     accept,
+    ago,
     claim,
     done,
     done_async,
@@ -175,6 +176,19 @@ def test_the_documents_of_processes_seen_to_be_gone_are_removed(
         workers.beat(make_worker(name, **over), processing=0)
     process.look()
     assert {w["_id"] for w in workers.all()} == {"alive", "elsewhere", process.identity.id}
+
+
+def test_its_position_is_among_the_living_however_many_have_died(
+    process: WorkerProcess, workers: WorkerStore, database: Database[Any]
+) -> None:
+    workers.beat(make_worker("0", process_space="elsewhere"), processing=0)
+    database["workers"].update_one({"_id": "0"}, {"$set": {"heartbeat_at": ago(100)}})
+    dead = database["workers"].find_one({"_id": "0"})
+    assert dead is not None
+    database["workers"].insert_many(dead | {"_id": f"0-{n:05}"} for n in range(1_100))
+    process._supply.position = (5, 9)
+    process.look()
+    assert process._supply.position == (0, 1)
 
 
 def test_the_lead_of_a_process_that_is_gone_is_taken_over_at_once(

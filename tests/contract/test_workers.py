@@ -86,6 +86,42 @@ def test_workers_are_listed_by_id(workers: WorkerStore) -> None:
     assert names(workers.all()) == ["a", "b", "c"]
 
 
+def dead_fleet(database: Database[Any], count: int, *, process_space: str = "elsewhere") -> None:
+    """So many documents of dead workers, whose ids come before all others."""
+    workers = WorkerStore(database, lease_seconds=8)
+    workers.beat(make_worker("0", process_space=process_space), processing=0)
+    age(database, "0", 100)
+    one = database["workers"].find_one({"_id": "0"})
+    assert one is not None
+    database["workers"].insert_many(one | {"_id": f"0-{n:05}"} for n in range(1, count))
+
+
+def test_however_many_have_died_the_living_are_seen(
+    workers: WorkerStore, database: Database[Any]
+) -> None:
+    dead_fleet(database, 12_000)
+    for name in ("w2", "w1"):
+        workers.beat(make_worker(name), processing=0)
+    assert names(workers.alive()) == ["w1", "w2"]
+    assert sorted(names(workers.seen_from("here"))) == ["w1", "w2"]
+
+
+def test_of_the_dead_only_neighbours_are_seen_and_they_after_the_living(
+    workers: WorkerStore, database: Database[Any]
+) -> None:
+    dead_fleet(database, 3)
+    for name, space, seconds in (
+        ("dead", "here", 60),
+        ("elsewhere", "there", 0),
+        ("w1", "here", 0),
+    ):
+        workers.beat(make_worker(name, process_space=space), processing=0)
+        age(database, name, seconds)
+    seen = names(workers.seen_from("here"))
+    assert set(seen[:2]) == {"w1", "elsewhere"}
+    assert seen[2:] == ["dead"]
+
+
 def test_only_workers_long_dead_are_forgotten(
     workers: WorkerStore, database: Database[Any]
 ) -> None:

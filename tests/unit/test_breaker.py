@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import threading
+
+import pytest
+
 from service.breaker import Breaker
+from service.errors import StoreLate, StoreUnavailable, StoreUnreachable
 from tests.factories import eventually
 
 
@@ -33,3 +38,44 @@ def test_once_stopped_it_stays_as_it_is() -> None:
     breaker.stop()
     breaker.trip(OSError("gone"))
     assert not breaker.is_open
+
+
+def never() -> None:
+    raise OSError("down")
+
+
+def test_a_server_that_cannot_be_reached_opens_it_at_once() -> None:
+    breaker = Breaker("a server", never, every_seconds=0.01)
+    breaker.note(StoreUnreachable("connection refused"))
+    assert breaker.is_open
+    breaker.stop()
+
+
+@pytest.mark.parametrize("error", [StoreLate("slow"), StoreUnavailable("refused")])
+def test_a_slow_question_to_a_server_that_is_well_does_not_open_it(error: StoreUnavailable) -> None:
+    breaker = Breaker("a server", never, check=lambda: None)
+    breaker.note(error)
+    eventually(lambda: not breaker._in_doubt)
+    assert not breaker.is_open
+
+
+def test_a_late_answer_opens_it_where_the_server_does_not_answer_at_all() -> None:
+    breaker = Breaker("a server", never, every_seconds=0.01, check=never)
+    breaker.note(StoreLate("no answer"))
+    eventually(lambda: breaker.is_open)
+    breaker.stop()
+
+
+def test_of_many_late_answers_one_asks() -> None:
+    asked, may = list[int](), threading.Event()
+
+    def check() -> None:
+        asked.append(1)
+        may.wait(5)
+
+    breaker = Breaker("a server", never, check=check)
+    for _ in range(20):
+        breaker.note(StoreLate("slow"))
+    eventually(lambda: asked)
+    may.set()
+    assert asked == [1]

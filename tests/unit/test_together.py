@@ -127,14 +127,14 @@ def test_what_follows_may_fail_without_harm() -> None:
 
 def test_an_answer_that_takes_too_long_is_given_up() -> None:
     async def main() -> None:
-        act, late = Doubler(), list[Exception]()
+        act, slow = Doubler(), threading.Event()
         act.may.clear()
         doubler: Together[int, int] = Together(
-            act, name="test", timeout_seconds=0.1, on_late=late.append
+            act, name="test", timeout_seconds=0.6, on_slow=slow.set, slow_seconds=0.1
         )
         with pytest.raises(StoreUnavailable, match="no answer in time"):
             await doubler.ask(1)
-        assert len(late) == 1
+        assert slow.is_set()
         act.may.set()
         assert await doubler.ask(2) == 4
         doubler.stop()
