@@ -25,6 +25,7 @@ from actors.registry import Held, Registry
 from service.clock import ServerClock
 from service.crash import crash_point
 from service.job import Ending, Outcome
+from service.plain_json import encoded
 
 MAX_PROGRESS_BYTES = 65_536
 
@@ -61,12 +62,12 @@ class Run:
 
     def progress(self, value: Any) -> None:
         try:
-            encoded = orjson.dumps(value)
+            text = encoded(value)
         except TypeError as error:
             raise ValueError(f"this progress is not JSON: {error}") from error
-        if len(encoded) > MAX_PROGRESS_BYTES:
+        if len(text) > MAX_PROGRESS_BYTES:
             raise ValueError(f"this progress has more than {MAX_PROGRESS_BYTES} bytes")
-        self._on_progress(self._held, orjson.loads(encoded))
+        self._on_progress(self._held, orjson.loads(text))
 
 
 class Runner:

@@ -8,7 +8,9 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 from typing import Any
 
 import dramatiq
@@ -96,6 +98,20 @@ def raising(error: BaseException) -> Callable[[Any, Any], Any]:
 # results
 
 
+@dataclass
+class Figures:
+    ratio: float
+
+
+class Ratio(Enum):
+    UNKNOWN = math.nan
+
+
+def test_a_result_that_holds_no_number_says_so(bench: Bench) -> None:
+    end = bench.run(lambda _p, _c: {"mean": [None, math.nan]})
+    assert end.message == "the result is not JSON: it holds NaN or Infinity"
+
+
 @both_kinds
 @pytest.mark.parametrize(
     ("result", "stored"),
@@ -106,7 +122,7 @@ def raising(error: BaseException) -> Callable[[Any, Any], Any]:
         (2**63 - 1, 2**63 - 1),
         (-(2**63), -(2**63)),
         (datetime(2026, 1, 2), "2026-01-02T00:00:00"),  # noqa: DTZ001
-        (math.inf, None),
+        ([None, "null", "NaN"], [None, "null", "NaN"]),
         ("\\u0000 in letters", "\\u0000 in letters"),
         ("\\\\u0000", "\\\\u0000"),
         ({"$set": {"a.b": "$$NOW"}}, {"$set": {"a.b": "$$NOW"}}),
@@ -127,6 +143,10 @@ def test_a_json_value_is_the_result(bench: Bench, kind: Any, result: Any, stored
         {1: "a key that is no text"},
         2**64,
         -(2**63) - 1,
+        math.inf,
+        {"ratios": [None, 1.5, (0.5, -math.inf)]},
+        Figures(ratio=math.nan),
+        Ratio.UNKNOWN,
         "NUL \x00",
         {"NUL \x00": 1},
         "\\\x00",
@@ -291,7 +311,7 @@ def test_a_handler_knows_its_run(bench: Bench) -> None:
     assert bench.progress == [{"half": True}]
 
 
-@pytest.mark.parametrize("value", [object(), "x" * 100_000, 2**70])
+@pytest.mark.parametrize("value", [object(), "x" * 100_000, 2**70, [math.nan]])
 def test_progress_that_cannot_be_stored_is_the_handlers_error(bench: Bench, value: Any) -> None:
     def act(_payload: Any, context: Any) -> None:
         context.progress(value)
