@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -47,6 +48,12 @@ def shutdown_timeout_seconds() -> float:
 
 def test_a_workers_grace_leaves_time_to_write_what_it_gives_back() -> None:
     assert GRACE_SECONDS + 5 <= shutdown_timeout_seconds() < 30
+
+
+def test_the_image_runs_what_the_procfile_runs_as_web() -> None:
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    (command,) = (line.removeprefix("CMD ") for line in lines if line.startswith("CMD "))
+    assert same_command(json.loads(command), "web")
 
 
 # Render
