@@ -22,6 +22,7 @@ from marshmallow import Schema
 
 from service.backoff import Backoff
 from service.errors import CatalogError
+from service.job import LONGEST_WAIT_MS
 
 MAX_ATTEMPTS = 100
 MIN_TIME_LIMIT_MS, MAX_TIME_LIMIT_MS = 100, 86_400_000
@@ -147,7 +148,21 @@ def _checked(name: str, handler: Handler, schema: Schema, options: dict[str, Any
             raise CatalogError(
                 f"event type {name!r}: {what} {getattr(event_type, what)!r} is not allowed"
             )
+    _check_backoff(name, event_type.backoff)
     return event_type
+
+
+def _check_backoff(name: str, backoff: Backoff) -> None:
+    """What doesn't fit would only be seen when an attempt has failed."""
+    for what, most, shown in (
+        ("cap_ms", LONGEST_WAIT_MS, LONGEST_WAIT_MS),
+        ("first_ms", backoff.cap_ms, f"cap_ms ({backoff.cap_ms})"),
+    ):
+        if not _is_whole(value := getattr(backoff, what), 0, most):
+            raise CatalogError(
+                f"event type {name!r}: backoff's {what} {value!r} is not a whole number "
+                f"from 0 to {shown}"
+            )
 
 
 def _is_word(value: object, allowed: re.Pattern[str]) -> bool:
