@@ -195,6 +195,14 @@ def test_composes_worker_runs_what_the_procfile_runs_and_can_be_scaled(
     assert "ports" not in worker
 
 
+def test_compose_publishes_on_this_host_alone_unless_told_otherwise(
+    compose: dict[str, dict[str, Any]],
+) -> None:
+    """A published port passes the host's firewall, and the API asks nobody who they are."""
+    published = {name: service["ports"] for name, service in compose.items() if "ports" in service}
+    assert published == {"web": ["${PUBLISH_ADDRESS:-127.0.0.1}:${PORT:-8000}:8000"]}
+
+
 @pytest.mark.parametrize("name", ["web", "worker"])
 def test_a_container_has_no_rights_and_time_to_end(
     compose: dict[str, dict[str, Any]], name: str
