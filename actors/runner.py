@@ -11,6 +11,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -33,10 +34,12 @@ MAX_PROGRESS_BYTES = 65_536
 class Run:
     """The `Context` of one attempt."""
 
-    __slots__ = ("_held", "_on_progress")
+    __slots__ = ("_clock", "_held", "_on_progress")
 
-    def __init__(self, held: Held, on_progress: Callable[[Held, Any], None]) -> None:
-        self._held, self._on_progress = held, on_progress
+    def __init__(
+        self, held: Held, clock: ServerClock, on_progress: Callable[[Held, Any], None]
+    ) -> None:
+        self._held, self._clock, self._on_progress = held, clock, on_progress
 
     @property
     def id(self) -> str:
@@ -59,6 +62,9 @@ class Run:
 
     def remaining_ms(self) -> int:
         return max(0, int((self._held.deadline - time.monotonic()) * 1000))
+
+    def now(self) -> datetime:
+        return self._clock.now()
 
     def progress(self, value: Any) -> None:
         try:
@@ -156,7 +162,7 @@ class Runner:
         self._put(held, ending)
 
     def _context(self, held: Held) -> Run:
-        return Run(held, self._on_progress)
+        return Run(held, self._clock, self._on_progress)
 
     def _expired(self) -> list[Held]:
         now = time.monotonic()

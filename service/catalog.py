@@ -16,6 +16,7 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 
 from marshmallow import Schema
@@ -54,6 +55,10 @@ class Context(Protocol):
 
     def remaining_ms(self) -> int:
         """Milliseconds until the time limit."""
+
+    def now(self) -> datetime:
+        """The time (UTC) by MongoDB's clock, as all of an event's times are: the host's own may be
+        off."""
 
     def progress(self, value: Any) -> None:
         """Puts a JSON value into the job's `progress`, for people who look at it while it runs.

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
@@ -36,10 +36,11 @@ class Bench:
         self.lease.renew(time.monotonic())
         self.endings: list[tuple[Held, Ending]] = []
         self.progress: list[Any] = []
+        self.clock = ServerClock()
         self.runner = Runner(
             self.registry,
             self.lease,
-            ServerClock(),
+            self.clock,
             self._put,
             self._on_progress,
         )
@@ -325,6 +326,13 @@ def test_progress_that_cannot_be_stored_is_the_handlers_error(bench: Bench, valu
 def test_a_handler_knows_how_much_time_is_left(bench: Bench) -> None:
     end = bench.run(lambda _p, c: c.remaining_ms(), time_limit_ms=5_000)
     assert 4_000 < end.result <= 5_000
+
+
+def test_a_handler_knows_the_time_by_the_servers_clock(bench: Bench) -> None:
+    at = time.monotonic()
+    bench.clock.learn(datetime(2031, 1, 1, tzinfo=UTC), at, at)
+    end = bench.run(lambda _p, c: c.now().isoformat())
+    assert end.result.startswith("2031-01-01T00:00:")
 
 
 @both_kinds
