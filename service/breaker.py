@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from service.complaints import Complaints
+
 _log = logging.getLogger(__name__)
 
 
@@ -23,11 +25,12 @@ class Breaker:
         self._lock = threading.Lock()
         self._closing = False
         self._closed = threading.Event()
+        self._complaints = Complaints()
 
     def trip(self, error: BaseException) -> None:
         """Opens it; thread-safe."""
         if self._open():
-            _log.warning("%s is unavailable: %s", self._name, error)
+            self._say(error)
             self._start(self._every_seconds)
 
     def begin(self, wait_seconds: float) -> bool:
@@ -38,6 +41,10 @@ class Breaker:
 
     def stop(self) -> None:
         self._closing = True
+
+    def _say(self, error: BaseException) -> None:
+        level = logging.WARNING if self._complaints.is_news(error) else logging.DEBUG
+        _log.log(level, "%s is unavailable: %s", self._name, error)
 
     def _open(self) -> bool:
         with self._lock:
@@ -60,12 +67,13 @@ class Breaker:
             try:
                 self._probe()
             except Exception as error:
-                _log.debug("%s is still unavailable: %s", self._name, error)
+                self._say(error)
                 time.sleep(self._every_seconds)
             else:
                 break
         if self._closing:
             return
+        self._complaints.settle()
         self.is_open = False
         self._closed.set()
         _log.info("%s is available after %.1f s", self._name, time.monotonic() - since)

@@ -66,6 +66,11 @@ class StoreUnavailable(PulseQueueError):
     """MongoDB gave no answer, or refused: nothing can be said about the write (503)."""
 
 
+class StoreRefused(StoreUnavailable):
+    """MongoDB answers, and refuses this process: its login, or what it wants to do. No waiting
+    mends that, only an operator does."""
+
+
 class Reject(PulseQueueError):
     """Raised by a handler for a failure that no retry mends: the job fails at once, `rejected`."""
 

@@ -8,25 +8,38 @@ from contextlib import contextmanager
 from bson.errors import InvalidDocument
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
-from service.errors import InvalidEvent, StoreUnavailable
+from service.errors import InvalidEvent, StoreRefused, StoreUnavailable
 
 _REFUSED = frozenset({15, 10334, 17419, 17420})
 """The server's codes for a document itself: nested too deep (Overflow), too large."""
 
+_NOT_ALLOWED = frozenset({13, 18, 8000})
+"""The server's codes for who asks: Unauthorized, AuthenticationFailed, Atlas's own for both."""
+_MOST_CHARACTERS = 200
+
 
 @contextmanager
 def mongo_errors() -> Iterator[None]:
-    """Raises `StoreUnavailable` for whatever the driver raises, `InvalidEvent` for a value that
-    BSON can't hold (which the driver doesn't count among its own errors) or the server refuses: no
-    repetition mends that."""
+    """Raises `StoreUnavailable` for whatever the driver raises (`StoreRefused` where the server
+    refuses this process), `InvalidEvent` for a value that BSON can't hold (which the driver doesn't
+    count among its own errors) or the server refuses: no repetition mends that."""
     try:
         yield
     except PyMongoError as error:
         if _is_refusal(error):
-            raise InvalidEvent(f"this can't be stored: {str(error)[:200]}") from error
+            raise InvalidEvent(f"this can't be stored: {_cut(error)}") from error
+        if isinstance(error, OperationFailure) and error.code in _NOT_ALLOWED:
+            why = (
+                f"MongoDB refuses this process, by user and password in MONGODB_URI: {_cut(error)}"
+            )
+            raise StoreRefused(why) from error
         raise StoreUnavailable(f"MongoDB: {error}") from error
     except (InvalidDocument, OverflowError) as error:
         raise InvalidEvent(f"this can't be stored: {error}") from error
+
+
+def _cut(error: PyMongoError) -> str:
+    return str(error)[:_MOST_CHARACTERS]
 
 
 def _is_refusal(error: PyMongoError) -> bool:
