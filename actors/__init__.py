@@ -11,7 +11,7 @@ import pkgutil
 import sys
 
 import dramatiq
-from dramatiq.middleware import Retries, TimeLimit
+from dramatiq.middleware import Retries
 
 from actors import dead_letter
 from actors.lifecycle import Lifecycle
@@ -21,14 +21,12 @@ from service.catalog import Catalog, catalog
 from service.errors import CatalogError, SettingError
 from service.settings import Settings
 
-_TIME_LIMIT_TICK_MS = 250
-
 
 def build_broker(settings: Settings, types: Catalog) -> PulseBroker:
     """The broker, one actor an event type, and the dead-letter actor.
 
-    `TimeLimit` is registered last: hooks unwind in reverse, so it is off before any other hook
-    runs, and can't strike in the middle of one (Dramatiq issue 445).
+    Dramatiq's `TimeLimit` is not among them: it can strike in the middle of a hook (Dramatiq issue
+    445), or where a lock has just been taken. `actors.interrupts` does its part.
     """
     lifecycle = Lifecycle(settings, types)
     broker = PulseBroker(
@@ -38,7 +36,6 @@ def build_broker(settings: Settings, types: Catalog) -> PulseBroker:
         middleware=[
             lifecycle,
             Retries(),
-            TimeLimit(time_limit=float("inf"), interval=_TIME_LIMIT_TICK_MS),
         ],
     )
     dead_letter.declare(broker, lambda: (lifecycle.process.store, lifecycle.process.clock))
@@ -81,6 +78,7 @@ _INNER = {
     "finishing",
     "heartbeat",
     "inbox",
+    "interrupts",
     "lease",
     "loop",
     "pace",
