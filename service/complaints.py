@@ -1,4 +1,4 @@
-"""What to say of a server that can't be used: each reason once, not at every try."""
+"""What to say of a server that can't be used: each reason once an outage, not at every try."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ class Complaints:
     """Of one server, through one outage after the other."""
 
     def __init__(self) -> None:
-        self._last: object = None
+        self._said: set[object] = set()
 
     def is_news(self, error: BaseException) -> bool:
-        """Whether it failed for a reason other than the last one. That it is away is one reason,
-        whatever each try ended in; a refusal is another, by the server's code."""
+        """Whether this outage has not failed for this reason before. That the server is away is one
+        reason, whatever each try ended in; a refusal is another, by the server's code. They take
+        turns where some tries come through and some don't."""
         reason: object = "away"
         if isinstance(error, _REFUSALS):
             reason = (type(error), getattr(error.__cause__, "code", None))
-        is_news, self._last = reason != self._last, reason
+        is_news = reason not in self._said
+        self._said.add(reason)
         return is_news
 
     def settle(self) -> None:
         """It can be used again."""
-        self._last = None
+        self._said.clear()

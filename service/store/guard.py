@@ -27,19 +27,18 @@ def mongo_errors() -> Iterator[None]:
         yield
     except PyMongoError as error:
         if _is_refusal(error):
-            raise InvalidEvent(f"this can't be stored: {_cut(error)}") from error
+            raise InvalidEvent(f"this can't be stored: {str(error)[:_MOST_CHARACTERS]}") from error
         if isinstance(error, OperationFailure) and error.code in _NOT_ALLOWED:
-            why = (
-                f"MongoDB refuses this process, by user and password in MONGODB_URI: {_cut(error)}"
-            )
-            raise StoreRefused(why) from error
+            raise StoreRefused(_refusal(error)) from error
         raise StoreUnavailable(f"MongoDB: {error}") from error
     except (InvalidDocument, OverflowError) as error:
         raise InvalidEvent(f"this can't be stored: {error}") from error
 
 
-def _cut(error: PyMongoError) -> str:
-    return str(error)[:_MOST_CHARACTERS]
+def _refusal(error: OperationFailure) -> str:
+    """In the server's words; the driver adds the whole reply."""
+    why = str((error.details or {}).get("errmsg", error))[:_MOST_CHARACTERS]
+    return f"MongoDB refuses this process, by user and password in MONGODB_URI: {why}"
 
 
 def _is_refusal(error: PyMongoError) -> bool:
