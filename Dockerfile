@@ -28,4 +28,4 @@ EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
     CMD ["python", "-m", "infra.healthcheck", "web"]
-CMD ["gunicorn", "-c", "infra/gunicorn.conf.py", "service.app:get_app()"]
+CMD ["python", "-m", "service.serve", "-c", "infra/gunicorn.conf.py", "service.app:get_app()"]

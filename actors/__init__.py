@@ -11,9 +11,10 @@ import pkgutil
 import sys
 
 import dramatiq
-from dramatiq.middleware import Retries, TimeLimit
+from dramatiq.middleware import Retries
 
 from actors import dead_letter
+from actors.interrupts import HandlerTimeLimit, TimeLimits
 from actors.lifecycle import Lifecycle
 from service import log, redis_client
 from service.broker import PulseBroker
@@ -21,14 +22,11 @@ from service.catalog import Catalog, catalog
 from service.errors import CatalogError, SettingError
 from service.settings import Settings
 
-_TIME_LIMIT_TICK_MS = 250
-
 
 def build_broker(settings: Settings, types: Catalog) -> PulseBroker:
     """The broker, one actor an event type, and the dead-letter actor.
 
-    `TimeLimit` is registered last: hooks unwind in reverse, so it is off before any other hook
-    runs, and can't strike in the middle of one (Dramatiq issue 445).
+    The time limit is registered last: hooks unwind in reverse, so it is off before any other runs.
     """
     lifecycle = Lifecycle(settings, types)
     broker = PulseBroker(
@@ -38,7 +36,7 @@ def build_broker(settings: Settings, types: Catalog) -> PulseBroker:
         middleware=[
             lifecycle,
             Retries(),
-            TimeLimit(time_limit=float("inf"), interval=_TIME_LIMIT_TICK_MS),
+            HandlerTimeLimit(TimeLimits()),
         ],
     )
     dead_letter.declare(broker, lambda: (lifecycle.process.store, lifecycle.process.clock))
@@ -78,8 +76,10 @@ _INNER = {
     "consumer",
     "due",
     "endings",
+    "finishing",
     "heartbeat",
     "inbox",
+    "interrupts",
     "lease",
     "loop",
     "pace",

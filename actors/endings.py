@@ -14,6 +14,7 @@ import orjson
 from actors.registry import Held
 from service.errors import Cancelled, Reject, RetryLater
 from service.job import Ending, Outcome
+from service.plain_json import encoded
 
 _log = logging.getLogger(__name__)
 MAX_RESULT_BYTES = 1_048_576
@@ -24,15 +25,15 @@ _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 def completed(result: Any, at: datetime, started_at: datetime) -> Ending:
     """Of a handler that returned this."""
     try:
-        encoded = orjson.dumps(result)
+        text = encoded(result)
     except TypeError as error:
         return Ending(
             Outcome.REJECTED, at, message=f"the result is not JSON: {error}", started_at=started_at
         )
-    if len(encoded) > MAX_RESULT_BYTES or _NUL.search(encoded):
+    if len(text) > MAX_RESULT_BYTES or _NUL.search(text):
         message = f"the result has NUL characters or more than {MAX_RESULT_BYTES} bytes"
         return Ending(Outcome.REJECTED, at, message=message, started_at=started_at)
-    return Ending(Outcome.COMPLETED, at, orjson.loads(encoded), started_at=started_at)
+    return Ending(Outcome.COMPLETED, at, orjson.loads(text), started_at=started_at)
 
 
 def failed(error: BaseException, at: datetime, started_at: datetime) -> Ending:

@@ -10,6 +10,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from dramatiq.middleware import TimeLimitExceeded
+
+from actors.interrupts import Interruptible
 from actors.registry import Held
 
 _log = logging.getLogger(__name__)
@@ -35,8 +38,12 @@ class LoopThread(threading.Thread):
         self._tasks: dict[asyncio.Task[None], Held] = {}
         self.loop = _new_loop()
         self.last_tick = time.monotonic()
+        self.limit = Interruptible({}, 0)
+        """What runs on the loop may be interrupted, but for what the loop's own business is."""
 
     def run(self) -> None:
+        self.limit.ident = threading.get_ident()
+        self.limit.allow()
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
 
@@ -82,6 +89,10 @@ class LoopThread(threading.Thread):
 
         A handler that blocked the loop took that time from all others: they get it back.
         """
+        try:
+            self.limit.refuse()
+        except TimeLimitExceeded:
+            _log.info("what blocked the event loop has ended by itself")
         now = time.monotonic()
         lag, self.last_tick = now - self.last_tick - _EXPIRY_TICK_SECONDS, now
         if lag > _NOTICED_LAG_SECONDS:
@@ -92,6 +103,7 @@ class LoopThread(threading.Thread):
         self._watching = bool(self._tasks)
         if self._watching:
             self.loop.call_later(_EXPIRY_TICK_SECONDS, self._expire)
+        self.limit.allow()
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

@@ -19,6 +19,7 @@ from actors import sweep
 from actors.committer import Committer, Settled
 from actors.consumer import JobConsumer
 from actors.dead_letter import ACTOR as DEAD_LETTER
+from actors.interrupts import HandlerTimeLimit
 from actors.lease import Lease
 from actors.pace import Pace, Vigil
 from actors.registry import Held, Registry
@@ -29,6 +30,7 @@ from service import preflight, redis_client
 from service.broker import PulseBroker
 from service.catalog import Catalog
 from service.clock import ServerClock
+from service.complaints import Complaints
 from service.errors import InvalidEvent, StoreUnavailable
 from service.identity import pid_started, this_worker
 from service.job import FINAL, Hint, JobStatus
@@ -82,8 +84,14 @@ class WorkerProcess:
         self._committer = Committer(
             self.store, self._counters, broker, self._registry, self._follow_up
         )
+        (time_limit,) = (m for m in broker.middleware if isinstance(m, HandlerTimeLimit))
         self.runner = Runner(
-            self._registry, self._lease, self.clock, self._committer.put, self._progress
+            self._registry,
+            self._lease,
+            self.clock,
+            self._committer.put,
+            self._progress,
+            limits=time_limit.limits,
         )
         self._supply = Supply(
             store=self.store,
@@ -105,6 +113,7 @@ class WorkerProcess:
         self._suspects_vigil = Vigil(_AFTER_A_DEATH_SECONDS, _CALM_SECONDS)
         self._alive: set[str] = set()
         """The workers that were alive at the last look."""
+        self._mongo_complaints, self._redis_complaints = Complaints(), Complaints()
         self._stop_asked = threading.Event()
         self._parent = os.getppid()
 
@@ -128,7 +137,8 @@ class WorkerProcess:
             self.beat()
         except StoreUnavailable as error:
             uri = without_password(self._settings.mongodb_uri)
-            _log.warning("waiting for MongoDB at %s: %s", uri, error)
+            level = logging.WARNING if self._mongo_complaints.is_news(error) else logging.DEBUG
+            _log.log(level, "waiting for MongoDB at %s: %s", uri, error)
             return False
         return True
 
@@ -267,7 +277,7 @@ class WorkerProcess:
         try:
             self._broker.probe()
         except redis.RedisError as error:
-            if not supply.redis_away.is_set():
+            if self._redis_complaints.is_news(error):
                 _log.warning("Redis is away, jobs come straight from MongoDB: %s", error)
             supply.redis_away.set()
             self._wake_consumers()
@@ -276,6 +286,7 @@ class WorkerProcess:
                 _log.info("Redis is back")
                 self._dispatch_pace.hurry()
             supply.redis_away.clear()
+            self._redis_complaints.settle()
 
     def _wake_consumers(self) -> None:
         """Breaks off the blocking calls to Redis."""

@@ -1,8 +1,9 @@
 """Runs handlers: a job in, an `Ending` out.
 
-A synchronous handler runs in the Dramatiq worker thread that has its message, under Dramatiq's
-`TimeLimit`. An asynchronous one is handed to the process's one event loop and the thread goes on:
-the outcome is handed over when there is one, rather than returned up the thread's stack.
+A synchronous handler runs in the Dramatiq worker thread that has its message. An asynchronous one
+is handed to the process's one event loop and the thread goes on: the outcome is handed over when
+there is one, rather than returned up the thread's stack. A run beyond its time limit is interrupted
+in its handler, never while it holds what others wait for.
 """
 
 from __future__ import annotations
@@ -11,20 +12,22 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
 import orjson
 import structlog
 from dramatiq.middleware import TimeLimitExceeded
-from dramatiq.threading import raise_thread_exception
 
 from actors.endings import completed, failed, stuck, timed_out
+from actors.interrupts import Interruptible, TimeLimits
 from actors.lease import Lease
 from actors.loop import LoopThread
 from actors.registry import Held, Registry
 from service.clock import ServerClock
 from service.crash import crash_point
 from service.job import Ending, Outcome
+from service.plain_json import encoded
 
 MAX_PROGRESS_BYTES = 65_536
 
@@ -32,10 +35,17 @@ MAX_PROGRESS_BYTES = 65_536
 class Run:
     """The `Context` of one attempt."""
 
-    __slots__ = ("_held", "_on_progress")
+    __slots__ = ("_clock", "_held", "_limit", "_on_progress")
 
-    def __init__(self, held: Held, on_progress: Callable[[Held, Any], None]) -> None:
-        self._held, self._on_progress = held, on_progress
+    def __init__(
+        self,
+        held: Held,
+        limit: Interruptible,
+        clock: ServerClock,
+        on_progress: Callable[[Held, Any], None],
+    ) -> None:
+        self._held, self._limit = held, limit
+        self._clock, self._on_progress = clock, on_progress
 
     @property
     def id(self) -> str:
@@ -59,14 +69,18 @@ class Run:
     def remaining_ms(self) -> int:
         return max(0, int((self._held.deadline - time.monotonic()) * 1000))
 
+    def now(self) -> datetime:
+        return self._clock.now()
+
     def progress(self, value: Any) -> None:
         try:
-            encoded = orjson.dumps(value)
+            text = encoded(value)
         except TypeError as error:
             raise ValueError(f"this progress is not JSON: {error}") from error
-        if len(encoded) > MAX_PROGRESS_BYTES:
+        if len(text) > MAX_PROGRESS_BYTES:
             raise ValueError(f"this progress has more than {MAX_PROGRESS_BYTES} bytes")
-        self._on_progress(self._held, orjson.loads(encoded))
+        note = orjson.loads(text)
+        self._limit.shield(lambda: self._on_progress(self._held, note))
 
 
 class Runner:
@@ -79,10 +93,13 @@ class Runner:
         clock: ServerClock,
         put: Callable[[Held, Ending], None],
         on_progress: Callable[[Held, Any], None],
+        *,
+        limits: TimeLimits,
     ) -> None:
         self._registry, self._lease, self._clock, self._put = registry, lease, clock, put
         self._on_progress = on_progress
         self.stopping = threading.Event()
+        self.limits = limits
         self.loop = LoopThread(self._run_async, self._expired, self._extend)
 
     def run(self, job_id: str) -> None:
@@ -130,28 +147,36 @@ class Runner:
     # one attempt
 
     def _run_sync(self, held: Held) -> None:
-        """`TimeLimit` may strike at any line of this: until an ending is handed over, it is caught;
-        a second one for the same run doesn't count."""
         started_at = self._clock.now()
+        with structlog.contextvars.bound_contextvars(**_log_fields(held)):
+            ending = self._ending(held, started_at)
+        self._put(held, ending)
+
+    def _ending(self, held: Held, started_at: datetime) -> Ending:
+        limit = self.limits.here()
+        context = self._context(held, limit)
         try:
-            with structlog.contextvars.bound_contextvars(**_log_fields(held)):
-                try:
-                    result = held.type.handler(held.job.payload, self._context(held))
-                    ending = completed(result, self._clock.now(), started_at)
-                except Exception as error:
-                    ending = failed(error, self._clock.now(), started_at)
-            self._put(held, ending)
+            try:
+                limit.allow()
+                result = held.type.handler(held.job.payload, context)
+            finally:
+                limit.refuse()
         except TimeLimitExceeded:
-            self._put(held, timed_out(held, self._clock.now(), started_at))
+            return timed_out(held, self._clock.now(), started_at)
         except BaseException as error:  # SystemExit is a failure of the job, not of the worker
-            self._put(held, failed(error, self._clock.now(), started_at))
+            return failed(error, self._clock.now(), started_at)
+        return completed(result, self._clock.now(), started_at)
 
     async def _run_async(self, held: Held) -> None:
         started_at = self._clock.now()
         structlog.contextvars.bind_contextvars(**_log_fields(held))
+        limit = self.loop.limit
         try:
-            crash_point("worker.started")
-            result = await held.type.handler(held.job.payload, self._context(held))
+            try:
+                crash_point("worker.started")
+                result = await held.type.handler(held.job.payload, self._context(held, limit))
+            finally:
+                limit.refuse()
             ending = completed(result, self._clock.now(), started_at)
         except TimeLimitExceeded:
             ending = timed_out(held, self._clock.now(), started_at)
@@ -162,9 +187,10 @@ class Runner:
         except BaseException as error:
             ending = failed(error, self._clock.now(), started_at)
         self._put(held, ending)
+        limit.allow()
 
-    def _context(self, held: Held) -> Run:
-        return Run(held, self._on_progress)
+    def _context(self, held: Held, limit: Interruptible) -> Run:
+        return Run(held, limit, self._clock, self._on_progress)
 
     def _expired(self) -> list[Held]:
         now = time.monotonic()
@@ -176,12 +202,10 @@ class Runner:
                 held.deadline += seconds
 
     def interrupt_blocked_loop(self) -> None:
-        """Where a handler blocks the loop and somebody is beyond his time limit: interrupts it, as
-        `TimeLimit` interrupts a thread. It strikes whoever runs at that moment."""
+        """Where a handler blocks the loop and somebody is beyond his time limit: interrupts
+        whoever runs there at that moment."""
         if self.loop.is_blocked and self._expired():
-            raise_thread_exception(  # type: ignore[no-untyped-call]
-                self.loop.ident, TimeLimitExceeded
-            )
+            self.loop.limit.interrupt()
 
 
 def _log_fields(held: Held) -> dict[str, Any]:

@@ -18,10 +18,9 @@ from __future__ import annotations
 
 import random
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from http import HTTPStatus
 from itertools import chain
@@ -192,7 +191,7 @@ async def deliver(payload: dict[str, Any], context: Context) -> dict[str, Any]:
     headers = _headers(payload.get("headers") or {}, content, context, settled.keys)
     seconds = min(settled.timeout_seconds, context.remaining_ms() / 1000 * _SHARE_OF_TIME_LIMIT)
     answer = await settled.outbound.post(place, content, headers, seconds)
-    return judged(answer, datetime.now(UTC))
+    return judged(answer, context.now())
 
 
 def _headers(
@@ -203,7 +202,7 @@ def _headers(
 
     headers = httpx.Headers(own)
     headers["content-type"] = "application/json"
-    headers.update(signed(keys, context.id, int(time.time()), content))
+    headers.update(signed(keys, context.id, int(context.now().timestamp()), content))
     if context.traceparent is not None:
         headers["traceparent"] = context.traceparent
     return headers

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from service.log import printable
+
 PARTIAL_LINE_LIMIT = 64 * 1024  # bytes kept of a line whose end has not come
 
 
@@ -39,15 +41,15 @@ def readable(line: str) -> str:
     try:
         entry = json.loads(line)
     except ValueError:
-        return line
+        return printable(line)
     if not isinstance(entry, dict) or "event" not in entry:
-        return line
+        return printable(line)
     time = str(entry.pop("timestamp", ""))[11:23]
     level = str(entry.pop("level", "")).upper()
     event = entry.pop("event")
-    return f"{time} {level:<7} {event}{_fields(entry)}"
+    return printable(f"{time} {level:<7} {event}") + _fields(entry)
 
 
 def _fields(entry: Mapping[str, object]) -> str:
     words = (f"  {key}={value}" for key, value in entry.items() if key not in {"logger", "pid"})
-    return "".join(words).replace("\n", "\n    ")
+    return "\n    ".join(printable(line) for line in "".join(words).split("\n"))

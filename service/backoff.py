@@ -11,6 +11,7 @@ _MAX_EXPONENT = 40  # 2**40 ms is 34 years: beyond any cap, and far from float t
 @dataclass(frozen=True, slots=True)
 class Backoff:
     """Waits double from `first_ms` up to `cap_ms`; the wait is drawn evenly from 0 to that bound.
+    Whole numbers from 0 to a year, `first_ms` not above `cap_ms`: no event type takes any other.
 
     Full jitter spreads retries that failed together, so that they don't come back together
     (Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015).

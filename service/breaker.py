@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from service.complaints import Complaints
 from service.errors import StoreLate, StoreUnavailable, StoreUnreachable
 
 _log = logging.getLogger(__name__)
@@ -35,11 +36,12 @@ class Breaker:
         self._lock = threading.Lock()
         self._in_doubt = self._closing = False
         self._closed = threading.Event()
+        self._complaints = Complaints()
 
     def trip(self, error: BaseException) -> None:
         """Opens it; thread-safe."""
         if self._open():
-            _log.warning("%s is unavailable: %s", self._name, error)
+            self._say(error)
             self._start(self._every_seconds)
 
     def note(self, error: StoreUnavailable) -> None:
@@ -75,6 +77,10 @@ class Breaker:
         finally:
             self._in_doubt = False
 
+    def _say(self, error: BaseException) -> None:
+        level = logging.WARNING if self._complaints.is_news(error) else logging.DEBUG
+        _log.log(level, "%s is unavailable: %s", self._name, error)
+
     def _open(self) -> bool:
         with self._lock:
             if self.is_open or self._closing:
@@ -96,12 +102,13 @@ class Breaker:
             try:
                 self._probe()
             except Exception as error:
-                _log.debug("%s is still unavailable: %s", self._name, error)
+                self._say(error)
                 time.sleep(self._every_seconds)
             else:
                 break
         if self._closing:
             return
+        self._complaints.settle()
         self.is_open = False
         self._closed.set()
         _log.info("%s is available after %.1f s", self._name, time.monotonic() - since)

@@ -16,12 +16,14 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 
 from marshmallow import Schema
 
 from service.backoff import Backoff
 from service.errors import CatalogError
+from service.job import LONGEST_WAIT_MS
 
 MAX_ATTEMPTS = 100
 MIN_TIME_LIMIT_MS, MAX_TIME_LIMIT_MS = 100, 86_400_000
@@ -53,6 +55,10 @@ class Context(Protocol):
 
     def remaining_ms(self) -> int:
         """Milliseconds until the time limit."""
+
+    def now(self) -> datetime:
+        """The time (UTC) by MongoDB's clock, as all of an event's times are: the host's own may be
+        off."""
 
     def progress(self, value: Any) -> None:
         """Puts a JSON value into the job's `progress`, for people who look at it while it runs.
@@ -147,7 +153,21 @@ def _checked(name: str, handler: Handler, schema: Schema, options: dict[str, Any
             raise CatalogError(
                 f"event type {name!r}: {what} {getattr(event_type, what)!r} is not allowed"
             )
+    _check_backoff(name, event_type.backoff)
     return event_type
+
+
+def _check_backoff(name: str, backoff: Backoff) -> None:
+    """What doesn't fit would only be seen when an attempt has failed."""
+    for what, most, shown in (
+        ("cap_ms", LONGEST_WAIT_MS, LONGEST_WAIT_MS),
+        ("first_ms", backoff.cap_ms, f"cap_ms ({backoff.cap_ms})"),
+    ):
+        if not _is_whole(value := getattr(backoff, what), 0, most):
+            raise CatalogError(
+                f"event type {name!r}: backoff's {what} {value!r} is not a whole number "
+                f"from 0 to {shown}"
+            )
 
 
 def _is_word(value: object, allowed: re.Pattern[str]) -> bool:

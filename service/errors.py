@@ -78,6 +78,11 @@ class TooSlow(PulseQueueError):
     """What was asked for takes MongoDB too long; it is well otherwise (503)."""
 
 
+class StoreRefused(StoreUnavailable):
+    """MongoDB answers, and refuses this process: its login, or what it wants to do. No waiting
+    mends that, only an operator does."""
+
+
 class Reject(PulseQueueError):
     """Raised by a handler for a failure that no retry mends: the job fails at once, `rejected`."""
 

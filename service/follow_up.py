@@ -16,6 +16,7 @@ from queue import Empty, SimpleQueue
 import redis
 
 from service.broker import PulseBroker
+from service.complaints import Complaints
 from service.crash import crash_point
 from service.errors import StoreUnavailable
 from service.job import Hint
@@ -44,6 +45,7 @@ class FollowUp:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._pause_until = 0.0
+        self._complaints = Complaints()
 
     def hint(self, hints: Sequence[Hint]) -> None:
         """Takes hints of jobs that are due now; returns at once. Thread-safe."""
@@ -120,9 +122,11 @@ class FollowUp:
     def _send(self, hints: Sequence[Hint]) -> None:
         try:
             self._broker.enqueue_many(hints)
+            self._complaints.settle()
         except redis.RedisError as error:
             self._pause_until = time.monotonic() + _PAUSE_SECONDS
-            _log.warning("Redis is unavailable, hints are left to the sweep: %s", error)
+            level = logging.WARNING if self._complaints.is_news(error) else logging.DEBUG
+            _log.log(level, "Redis is unavailable, hints are left to the sweep: %s", error)
         except Exception:  # the thread must live: the next ones wait for it
             _log.exception("%d hints are left to the sweep", len(hints))
         crash_point("web.after_enqueue")

@@ -10,6 +10,7 @@ from pathlib import Path
 from service.store.workers import Worker
 
 VERSION = "1.0.0"
+"""Of the application; the only place that has it."""
 
 
 def this_worker(queues: list[str], threads: int) -> Worker:

@@ -48,11 +48,11 @@ def configure(settings: Settings) -> None:
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    renderers: list[Any] = (
-        [_printable, structlog.dev.ConsoleRenderer()]
-        if console
-        else [structlog.processors.format_exc_info, _json_line]
-    )
+    plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    renderers: list[Any] = [
+        structlog.processors.format_exc_info,
+        *([_printable, plain] if console else [_json_line]),
+    ]
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -97,9 +97,14 @@ def _json_line(_logger: Any, _method: str, event: dict[str, Any]) -> str:
 
 
 def _printable(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: value.encode("unicode_escape").decode()
-        if isinstance(value, str) and not value.isprintable() and key != "exception"
-        else value
-        for key, value in event.items()
-    }
+    """Every value on one line; of a traceback each line of its own, none of which can be taken for
+    the beginning of another entry."""
+    shown = {key: printable(v) if isinstance(v, str) else v for key, v in event.items()}
+    if isinstance(traceback := event.get("exception"), str):
+        shown["exception"] = "\n".join(f"  {printable(line)}" for line in traceback.split("\n"))
+    return shown
+
+
+def printable(text: str) -> str:
+    """As it may be written to a terminal: with escapes for what that would obey."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode()

@@ -10,6 +10,7 @@ import threading
 from typing import Any
 
 import redis
+from redis.exceptions import AuthenticationError, NoPermissionError
 
 from service.clock import ServerClock
 from service.errors import StoreUnavailable
@@ -58,6 +59,8 @@ def _of_redis(client: redis.Redis) -> list[str]:
                 "Redis keeps nothing over a restart (no append-only file, no snapshots): whatever "
                 "it held then is dispatched anew from MongoDB"
             )
+    except (AuthenticationError, NoPermissionError) as error:
+        found.append(f"Redis refuses this process, by user and password in REDIS_URL: {error}")
     except redis.RedisError as error:
         _log.debug("Redis can't be judged: %s", error)
     return found

@@ -24,7 +24,7 @@ EVENT = {"type": "simulate", "payload": {}}
 
 
 class Web:
-    """gunicorn as the Procfile starts it; `settings` become its environment."""
+    """The web as the Procfile starts it; `settings` become its environment."""
 
     def __init__(self, log: Path, settings: Settings, env: Mapping[str, str] | None = None) -> None:
         self.port = free_port()
@@ -38,7 +38,7 @@ class Web:
 
     def start(self, wait: bool = True) -> None:
         command = [
-            *(sys.executable, "-m", "gunicorn", "-c", "infra/gunicorn.conf.py"),
+            *(sys.executable, "-m", "service.serve", "-c", "infra/gunicorn.conf.py"),
             "service.app:get_app()",
         ]
         with self.log.open("ab") as log:

@@ -105,6 +105,17 @@ def test_a_busy_receiver_gets_it_again_when_it_said(hooked: Stack, receiver: Rec
     assert first[2]["webhook-id"] == second[2]["webhook-id"] == event
 
 
+def test_the_receiver_takes_it_from_a_worker_whose_hosts_clock_is_an_hour_ahead(
+    hooked: Stack, receiver: Receiver
+) -> None:
+    (skew := hooked.folder / "skew").write_text("3600")
+    with hooked.only_workers(1, SKEW_FILE=str(skew), EVENT_TYPE_MODULES="tests.faults.skewed"):
+        event = hooked.api.post("webhook", {"url": receiver.url("/ahead"), "body": 1})
+        assert hooked.api.wait_final(event)["status"] == "completed"
+    [(_, _, headers, content)] = receiver.at("/ahead")
+    assert Webhook(SECRET).verify(content, headers) == 1
+
+
 @pytest.mark.parametrize(("path", "why"), [("/gone", "410"), ("/elsewhere", "redirects")])
 def test_final_answers_fail_the_event_at_once(
     hooked: Stack, receiver: Receiver, path: str, why: str

@@ -27,7 +27,12 @@ def start(kind: str, folder: Path, **env: str) -> Process:
 @pytest.mark.parametrize("kind", ["web", "worker"])
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("LEASE_SECONDS", "soon"), ("REDIS_URL", "http://x"), ("LOG_LEVEL", "loud")],
+    [
+        ("LEASE_SECONDS", "soon"),
+        ("REDIS_URL", "http://x"),
+        ("LOG_LEVEL", "loud"),
+        ("WEB_CONCURRENCY", "abc"),  # gunicorn reads it too, as soon as it is imported
+    ],
 )
 def test_a_wrong_setting_stops_the_start_with_its_name_and_an_exit_code(
     tmp_path: Path, kind: str, name: str, value: str
@@ -35,7 +40,15 @@ def test_a_wrong_setting_stops_the_start_with_its_name_and_an_exit_code(
     process = start(kind, tmp_path, **{name: value})
     code = process.wait(20)
     assert code not in {0, None}
-    assert process.says(name)
+    assert process.says(f"setting {name}: ")
+    assert not process.says("Traceback")
+
+
+def test_a_number_of_web_processes_that_is_set_to_nothing_is_the_default(tmp_path: Path) -> None:
+    process = start("web", tmp_path, WEB_CONCURRENCY="", PORT=str(free_port()))
+    eventually(lambda: process.says("Booting worker"), "it starts", within=20)
+    assert not process.says("Traceback")
+    assert process.stop(12) == 0
 
 
 def test_a_worker_without_mongodb_waits_says_so_and_stops_when_told(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import logging
 import threading
+from collections.abc import Callable
 
 import pytest
 
 from service.breaker import Breaker
-from service.errors import StoreLate, StoreUnavailable, StoreUnreachable
+from service.errors import StoreLate, StoreRefused, StoreUnavailable, StoreUnreachable
 from tests.factories import eventually
 
 
@@ -79,3 +81,47 @@ def test_of_many_late_answers_one_asks() -> None:
     eventually(lambda: asked)
     may.set()
     assert asked == [1]
+
+
+# what it says
+
+
+def probing(*errors: Exception, tries: int = 3) -> Callable[[], None]:
+    """A probe that fails with each of these, so many times, before it succeeds."""
+    left = [error for error in errors for _ in range(tries)]
+
+    def probe() -> None:
+        if left:
+            raise left.pop(0)
+
+    return probe
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+
+
+def test_what_a_first_probe_finds_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    probe = probing(StoreRefused("no such user"))
+    breaker = Breaker("a server", probe, every_seconds=0.01)
+    assert breaker.begin(5)
+    assert said(caplog) == ["a server is unavailable: no such user"]
+
+
+def test_another_kind_of_failure_is_said_too_and_none_twice(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    away, refused = StoreUnavailable("no answer"), StoreRefused("no such user")
+    breaker = Breaker("a server", probing(away, refused, away), every_seconds=0.01)
+    breaker.trip(away)
+    eventually(lambda: not breaker.is_open)
+    texts = ["no answer", "no such user"]
+    assert said(caplog) == [f"a server is unavailable: {text}" for text in texts]
+
+
+def test_the_next_outage_is_said_again(caplog: pytest.LogCaptureFixture) -> None:
+    breaker = Breaker("a server", lambda: None, every_seconds=0.01)
+    for _ in range(2):
+        breaker.trip(StoreUnavailable("no answer"))
+        eventually(lambda: not breaker.is_open)
+    assert said(caplog) == ["a server is unavailable: no answer"] * 2

@@ -73,6 +73,12 @@ def test_an_option_like_no_other_is_refused_without_a_guess(catalog: Catalog) ->
         {"time_limit_ms": 86_400_001},
         {"time_limit_ms": "1s"},
         {"backoff": 5},
+        {"backoff": Backoff(first_ms=0.5)},  # type: ignore[arg-type]
+        {"backoff": Backoff(first_ms=-1)},
+        {"backoff": Backoff(first_ms=True)},
+        {"backoff": Backoff(first_ms=1_001, cap_ms=1_000)},
+        {"backoff": Backoff(cap_ms="5s")},  # type: ignore[arg-type]
+        {"backoff": Backoff(cap_ms=366 * 86_400_000 + 1)},
         {"queue": ""},
         {"queue": "two words"},
         {"queue": "default.DQ"},
@@ -87,6 +93,17 @@ def test_an_option_that_cannot_work_is_refused_by_name(
     (name,) = options
     with pytest.raises(CatalogError, match=name):
         catalog.event_type("email", **options)(done)
+
+
+def test_a_backoff_that_cannot_work_is_refused_with_what_is_allowed(catalog: Catalog) -> None:
+    rule = "backoff's first_ms 0.5 is not a whole number from 0 to cap_ms \\(300000\\)"
+    with pytest.raises(CatalogError, match=rule):
+        catalog.event_type("email", backoff=Backoff(first_ms=0.5))(done)  # type: ignore[arg-type]
+
+
+def test_a_backoff_may_be_none_at_all_or_a_year(catalog: Catalog) -> None:
+    catalog.event_type("at.once", backoff=Backoff(0, 0))(done)
+    catalog.event_type("yearly", backoff=Backoff(366 * 86_400_000, 366 * 86_400_000))(done)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -47,6 +48,12 @@ def shutdown_timeout_seconds() -> float:
 
 def test_a_workers_grace_leaves_time_to_write_what_it_gives_back() -> None:
     assert GRACE_SECONDS + 5 <= shutdown_timeout_seconds() < 30
+
+
+def test_the_image_runs_what_the_procfile_runs_as_web() -> None:
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    (command,) = (line.removeprefix("CMD ") for line in lines if line.startswith("CMD "))
+    assert same_command(json.loads(command), "web")
 
 
 # Render
@@ -186,6 +193,14 @@ def test_composes_worker_runs_what_the_procfile_runs_and_can_be_scaled(
     assert same_command(worker["command"], "worker")
     assert "container_name" not in worker
     assert "ports" not in worker
+
+
+def test_compose_publishes_on_this_host_alone_unless_told_otherwise(
+    compose: dict[str, dict[str, Any]],
+) -> None:
+    """A published port passes the host's firewall, and the API asks nobody who they are."""
+    published = {name: service["ports"] for name, service in compose.items() if "ports" in service}
+    assert published == {"web": ["${PUBLISH_ADDRESS:-127.0.0.1}:${PORT:-8000}:8000"]}
 
 
 @pytest.mark.parametrize("name", ["web", "worker"])

@@ -114,3 +114,17 @@ def test_the_console_form_shows_control_characters_as_escapes() -> None:
     assert len(text.splitlines()) == 1
     assert "\\x1b[31m red" in text
     assert "\x1b[31m red" not in text
+
+
+def test_the_console_form_shows_a_traceback_by_lines_and_what_it_says_as_escapes() -> None:
+    code = (
+        f"try: raise RuntimeError('first' + chr(10) + {HOSTILE!r})\n"
+        "except RuntimeError: logging.getLogger('x').exception('failed')"
+    )
+    text = run(code, form="console").stdout.decode()
+    head, *traceback = text[:-1].split("\n")
+    assert "failed" in head
+    assert traceback[0] == "  Traceback (most recent call last):"
+    assert traceback[-3:-1] == ["  RuntimeError: first", "  a\\r"]
+    assert all(line.startswith("  ") and line.isprintable() for line in traceback), traceback
+    assert "\\x1b[31m red" in text

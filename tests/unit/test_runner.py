@@ -8,7 +8,9 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
 from typing import Any
 
 import dramatiq
@@ -16,6 +18,7 @@ import pytest
 import structlog
 
 from actors.endings import MAX_RESULT_BYTES
+from actors.interrupts import TimeLimits
 from actors.lease import Lease
 from actors.registry import Held, Registry
 from actors.runner import Runner
@@ -34,12 +37,14 @@ class Bench:
         self.lease.renew(time.monotonic())
         self.endings: list[tuple[Held, Ending]] = []
         self.progress: list[Any] = []
+        self.clock = ServerClock()
         self.runner = Runner(
             self.registry,
             self.lease,
-            ServerClock(),
+            self.clock,
             self._put,
             self._on_progress,
+            limits=TimeLimits(),
         )
 
     def _on_progress(self, _held: Held, value: Any) -> None:
@@ -96,6 +101,20 @@ def raising(error: BaseException) -> Callable[[Any, Any], Any]:
 # results
 
 
+@dataclass
+class Figures:
+    ratio: float
+
+
+class Ratio(Enum):
+    UNKNOWN = math.nan
+
+
+def test_a_result_that_holds_no_number_says_so(bench: Bench) -> None:
+    end = bench.run(lambda _p, _c: {"mean": [None, math.nan]})
+    assert end.message == "the result is not JSON: it holds NaN or Infinity"
+
+
 @both_kinds
 @pytest.mark.parametrize(
     ("result", "stored"),
@@ -106,7 +125,7 @@ def raising(error: BaseException) -> Callable[[Any, Any], Any]:
         (2**63 - 1, 2**63 - 1),
         (-(2**63), -(2**63)),
         (datetime(2026, 1, 2), "2026-01-02T00:00:00"),  # noqa: DTZ001
-        (math.inf, None),
+        ([None, "null", "NaN"], [None, "null", "NaN"]),
         ("\\u0000 in letters", "\\u0000 in letters"),
         ("\\\\u0000", "\\\\u0000"),
         ({"$set": {"a.b": "$$NOW"}}, {"$set": {"a.b": "$$NOW"}}),
@@ -127,6 +146,10 @@ def test_a_json_value_is_the_result(bench: Bench, kind: Any, result: Any, stored
         {1: "a key that is no text"},
         2**64,
         -(2**63) - 1,
+        math.inf,
+        {"ratios": [None, 1.5, (0.5, -math.inf)]},
+        Figures(ratio=math.nan),
+        Ratio.UNKNOWN,
         "NUL \x00",
         {"NUL \x00": 1},
         "\\\x00",
@@ -291,7 +314,7 @@ def test_a_handler_knows_its_run(bench: Bench) -> None:
     assert bench.progress == [{"half": True}]
 
 
-@pytest.mark.parametrize("value", [object(), "x" * 100_000, 2**70])
+@pytest.mark.parametrize("value", [object(), "x" * 100_000, 2**70, [math.nan]])
 def test_progress_that_cannot_be_stored_is_the_handlers_error(bench: Bench, value: Any) -> None:
     def act(_payload: Any, context: Any) -> None:
         context.progress(value)
@@ -305,6 +328,13 @@ def test_progress_that_cannot_be_stored_is_the_handlers_error(bench: Bench, valu
 def test_a_handler_knows_how_much_time_is_left(bench: Bench) -> None:
     end = bench.run(lambda _p, c: c.remaining_ms(), time_limit_ms=5_000)
     assert 4_000 < end.result <= 5_000
+
+
+def test_a_handler_knows_the_time_by_the_servers_clock(bench: Bench) -> None:
+    at = time.monotonic()
+    bench.clock.learn(datetime(2031, 1, 1, tzinfo=UTC), at, at)
+    end = bench.run(lambda _p, c: c.now().isoformat())
+    assert end.result.startswith("2031-01-01T00:00:")
 
 
 @both_kinds

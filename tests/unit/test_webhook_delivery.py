@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -44,12 +45,17 @@ class Attempt:
     traceparent: str | None = TRACE
     left_ms: int = 60_000
     cancelled: bool = False
+    skew_seconds: float = 0
+    """How far the server's clock is ahead of this host's."""
 
     def is_cancelled(self) -> bool:
         return self.cancelled
 
     def remaining_ms(self) -> int:
         return self.left_ms
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=self.skew_seconds)
 
     def progress(self, value: Any) -> None:
         raise AssertionError(value)
@@ -280,6 +286,19 @@ def test_attempts_share_their_id_and_nothing_older(run: Run, receiving: Receivin
             for request in there.requests:
                 assert abs(int(request.headers["webhook-timestamp"]) - time.time()) < 10
                 Webhook(NEW).verify(request.content, request.headers)
+
+    run(main())
+
+
+def test_the_time_stamp_is_the_servers(run: Run, receiving: Receiving) -> None:
+    """A receiver refuses what is five minutes off."""
+
+    async def main() -> None:
+        async with receiving(answers(200), keys=NEW) as there:
+            await deliver(there.url, [1], skew_seconds=3_600)
+            (request,) = there.requests
+            server_time = time.time() + 3_600
+            assert abs(int(request.headers["webhook-timestamp"]) - server_time) < 10
 
     run(main())
 

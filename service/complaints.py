@@ -1,0 +1,31 @@
+"""What to say of a server that can't be used: each reason once an outage, not at every try."""
+
+from __future__ import annotations
+
+from redis.exceptions import AuthenticationError, NoPermissionError
+
+from service.errors import StoreRefused
+
+_REFUSALS = (StoreRefused, AuthenticationError, NoPermissionError)
+
+
+class Complaints:
+    """Of one server, through one outage after the other."""
+
+    def __init__(self) -> None:
+        self._said: set[object] = set()
+
+    def is_news(self, error: BaseException) -> bool:
+        """Whether this outage has not failed for this reason before. That the server is away is one
+        reason, whatever each try ended in; a refusal is another, by the server's code. They take
+        turns where some tries come through and some don't."""
+        reason: object = "away"
+        if isinstance(error, _REFUSALS):
+            reason = (type(error), getattr(error.__cause__, "code", None))
+        is_news = reason not in self._said
+        self._said.add(reason)
+        return is_news
+
+    def settle(self) -> None:
+        """It can be used again."""
+        self._said.clear()
