@@ -1,4 +1,7 @@
-"""Fixtures in layers: real servers, once a run; a fresh database a test; the stores on it."""
+"""Fixtures in layers: real servers, once a run; a fresh database a test; the stores on it.
+
+`TEST_SERVERS` says which programs the servers are: see `infra/test`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import pytest
 import redis
 from pymongo.database import Database
 
-from infra.servers import MongoServer, RedisServer
+from infra.servers import MongoServer, RedisServer, Server
 from service import mongo, redis_client
 from service.clock import ServerClock
 from service.settings import Settings
@@ -22,6 +25,19 @@ from service.store.jobs import Retention
 Document = dict[str, Any]
 RETENTION = Retention(completed_seconds=1_000, failed_seconds=2_000, cancelled_seconds=3_000)
 _numbers = count(1)
+_SERVERS = {"packaged": False, "path": True}
+
+
+def pytest_configure() -> None:
+    """Tests mean the same everywhere: whatever PATH has, they take the servers that are pinned."""
+    wanted = os.environ.get("TEST_SERVERS") or "packaged"
+    if wanted not in _SERVERS:
+        raise pytest.UsageError(f"TEST_SERVERS={wanted} is none of: {', '.join(_SERVERS)}")
+    Server.path_first = _SERVERS[wanted]
+
+
+def pytest_report_header() -> list[str]:
+    return [f"{server.name}: {server.find_program()}" for server in (RedisServer, MongoServer)]
 
 
 @pytest.fixture(autouse=True)
