@@ -76,7 +76,8 @@ def _can_load(library: str) -> bool:
 
 
 class Server(ABC):
-    """One real server; `with RedisServer(folder) as server:` starts and stops it.
+    """One real server; `with RedisServer(folder) as server:` starts it, and kills it in the end:
+    who leaves the block wants nothing of its data any more.
 
     `data_dir` holds its data, its port and its log; `extra` are further arguments for its program,
     a value of several words as several: before 7.0, Redis takes `--save "60 1"` for one word.
@@ -206,7 +207,7 @@ class Server(ABC):
         return self.start()
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        self.kill()
 
     def _kept_port(self) -> int:
         try:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import fields, replace
 from itertools import count
 from typing import Any
@@ -21,6 +21,7 @@ from service.clock import ServerClock
 from service.settings import Settings
 from service.store import Counters, JobStore, Listing, WorkerStore, ensure_indexes
 from service.store.jobs import Retention
+from tests import sharing
 
 Document = dict[str, Any]
 RETENTION = Retention(completed_seconds=1_000, failed_seconds=2_000, cancelled_seconds=3_000)
@@ -34,6 +35,21 @@ def pytest_configure() -> None:
     if wanted not in _SERVERS:
         raise pytest.UsageError(f"TEST_SERVERS={wanted} is none of: {', '.join(_SERVERS)}")
     Server.path_first = _SERVERS[wanted]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    return sharing.scheduler(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[Any, Any, Any]:
+    return sharing.sendable((yield))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):  # one of several processes
+        sharing.longest_first(items)
 
 
 def pytest_report_header() -> list[str]:
