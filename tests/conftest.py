@@ -11,6 +11,7 @@ from dataclasses import fields, replace
 from itertools import count
 from typing import Any
 
+import hypothesis
 import pytest
 import redis
 from pymongo.database import Database
@@ -26,6 +27,11 @@ from tests import sharing
 Document = dict[str, Any]
 RETENTION = Retention(completed_seconds=1_000, failed_seconds=2_000, cancelled_seconds=3_000)
 _numbers = count(1)
+# How quick the machine is at the moment is not what the properties are about.
+hypothesis.settings.register_profile(
+    "tests", suppress_health_check=[hypothesis.HealthCheck.too_slow], deadline=None
+)
+hypothesis.settings.load_profile("tests")
 _SERVERS = {"packaged": False, "path": True}
 
 

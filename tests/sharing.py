@@ -1,8 +1,8 @@
-"""How a run with several processes (`pytest -n 3`) shares the tests out.
+"""How a run with several processes (`pytest -n 2`) shares the tests out.
 
 The tests of a file run in one process, in their order: they share what it has started, and some go
-on where the last one ended. tests/faults is two shares: each process that takes one has a running
-system of its own until the end, and a third would only cost the others time.
+on where the last one ended. tests/faults is one share as a whole: it has one running system, and
+mostly waits, while the other process has most of what computes.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-_FAULTS = "tests/faults/"
-_FIRST_FAULTS = ("backlog_faults", "mongo_faults", "planted_bugs", "redis_faults")
-"""About half of them, by time."""
+_WHOLE = "tests/faults/"
 _LONGEST_FIRST = ("faults", "e2e", "api", "contract", "operations", "reads", "readme", "unit")
 
 
@@ -23,11 +21,7 @@ class Shares(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         """The name of the share that the test belongs to."""
-        file = nodeid.partition("::")[0]
-        if not file.startswith(_FAULTS):
-            return file
-        first = file in {f"{_FAULTS}test_{name}.py" for name in _FIRST_FAULTS}
-        return f"{_FAULTS}{1 if first else 2}"
+        return _WHOLE if nodeid.startswith(_WHOLE) else nodeid.partition("::")[0]
 
 
 def scheduler(config: pytest.Config, log: Any) -> Shares:
