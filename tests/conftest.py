@@ -29,7 +29,10 @@ RETENTION = Retention(completed_seconds=1_000, failed_seconds=2_000, cancelled_s
 _numbers = count(1)
 # How quick the machine is at the moment is not what the properties are about.
 hypothesis.settings.register_profile(
-    "tests", suppress_health_check=[hypothesis.HealthCheck.too_slow], deadline=None
+    "tests",
+    parent=hypothesis.settings.get_profile(hypothesis.settings.get_current_profile_name()),
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    deadline=None,
 )
 hypothesis.settings.load_profile("tests")
 _SERVERS = {"packaged": False, "path": True}
