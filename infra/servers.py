@@ -76,11 +76,15 @@ def _can_load(library: str) -> bool:
 
 
 class Server(ABC):
-    """One real server; `with RedisServer(folder) as server:` starts and stops it.
+    """One real server; `with RedisServer(folder) as server:` starts it, and kills it in the end:
+    who leaves the block wants nothing of its data any more.
 
-    `data_dir` holds its data, its port and its log; `extra` are further arguments for its program.
+    `data_dir` holds its data, its port and its log; `extra` are further arguments for its program,
+    a value of several words as several: before 7.0, Redis takes `--save "60 1"` for one word.
     """
 
+    path_first: ClassVar[bool] = True
+    """Whether a program on PATH goes before the packaged one; tests turn this off."""
     name: ClassVar[str]
     program: ClassVar[str]
     packaged: ClassVar[tuple[str, ...]]  # where a PyPI package carries the program
@@ -127,7 +131,23 @@ class Server(ABC):
 
     def command(self) -> list[str]:
         """The whole command line. Raises ServerError where the program can't be had."""
-        return [*self._find_program(), *self._arguments(), *self._extra]
+        program = self.find_program()
+        if program is None:
+            raise ServerError(
+                f"No {self.program} on PATH, and no package for this machine has one.\n"
+                f"{self._ways_out()}"
+            )
+        needs: list[str] = []
+        if program == self._in_package():
+            program.chmod(0o755)  # the wheel does not carry the run bit
+            needs = self._packaged_needs()
+        return [*needs, str(program), *self._arguments(), *self._extra]
+
+    @classmethod
+    def find_program(cls) -> Path | None:
+        """The program that is started here, in the order of `path_first`."""
+        found = cls._on_path(), cls._in_package()
+        return next(filter(None, found if cls.path_first else reversed(found)), None)
 
     def start(self) -> Self:
         """Returns when it takes writes. Raises ServerError with the end of its log."""
@@ -187,7 +207,7 @@ class Server(ABC):
         return self.start()
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        self.kill()
 
     def _kept_port(self) -> int:
         try:
@@ -196,19 +216,16 @@ class Server(ABC):
             return free_port()
         return port if can_listen(HOST, port) else free_port()
 
-    def _find_program(self) -> list[str]:
-        if on_path := shutil.which(self.program):
-            return [on_path]
-        package, *inside = self.packaged
-        for folder in _folders_of(package):
-            program = folder.joinpath(*inside)
-            if program.exists():
-                program.chmod(0o755)  # the wheel does not carry the run bit
-                return [*self._packaged_needs(), str(program)]
-        raise ServerError(
-            f"No {self.program} on PATH, and no package for this machine has one.\n"
-            f"{self._ways_out()}"
-        )
+    @classmethod
+    def _on_path(cls) -> Path | None:
+        found = shutil.which(cls.program)
+        return Path(found) if found else None
+
+    @classmethod
+    def _in_package(cls) -> Path | None:
+        package, *inside = cls.packaged
+        places = (folder.joinpath(*inside) for folder in _folders_of(package))
+        return next((program for program in places if program.exists()), None)
 
     def _packaged_needs(self) -> list[str]:
         """What comes before the packaged program on its command line."""

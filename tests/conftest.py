@@ -1,27 +1,68 @@
-"""Fixtures in layers: real servers, once a run; a fresh database a test; the stores on it."""
+"""Fixtures in layers: real servers, once a run; a fresh database a test; the stores on it.
+
+`TEST_SERVERS` says which programs the servers are: see `infra/test`.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import fields, replace
 from itertools import count
 from typing import Any
 
+import hypothesis
 import pytest
 import redis
 from pymongo.database import Database
 
-from infra.servers import MongoServer, RedisServer
+from infra.servers import MongoServer, RedisServer, Server
 from service import mongo, redis_client
 from service.clock import ServerClock
 from service.settings import Settings
 from service.store import Counters, JobStore, Listing, WorkerStore, ensure_indexes
 from service.store.jobs import Retention
+from tests import sharing
 
 Document = dict[str, Any]
 RETENTION = Retention(completed_seconds=1_000, failed_seconds=2_000, cancelled_seconds=3_000)
 _numbers = count(1)
+# How quick the machine is at the moment is not what the properties are about.
+hypothesis.settings.register_profile(
+    "tests",
+    parent=hypothesis.settings.get_profile(hypothesis.settings.get_current_profile_name()),
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    deadline=None,
+)
+hypothesis.settings.load_profile("tests")
+_SERVERS = {"packaged": False, "path": True}
+
+
+def pytest_configure() -> None:
+    """Tests mean the same everywhere: whatever PATH has, they take the servers that are pinned."""
+    wanted = os.environ.get("TEST_SERVERS") or "packaged"
+    if wanted not in _SERVERS:
+        raise pytest.UsageError(f"TEST_SERVERS={wanted} is none of: {', '.join(_SERVERS)}")
+    Server.path_first = _SERVERS[wanted]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    return sharing.scheduler(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[Any, Any, Any]:
+    return sharing.sendable((yield))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):  # one of several processes
+        sharing.longest_first(items)
+
+
+def pytest_report_header() -> list[str]:
+    return [f"{server.name}: {server.find_program()}" for server in (RedisServer, MongoServer)]
 
 
 @pytest.fixture(autouse=True)

@@ -35,6 +35,7 @@ def web(tmp_path_factory: pytest.TempPathFactory, web_settings: Settings) -> Ite
     log = tmp_path_factory.mktemp("web") / "web.log"
     with running_web(log, web_settings, BODY_TIMEOUT_SECONDS="1") as web:
         yield web
+        web.stop()
     assert '"unexpected"' not in log.read_text()
 
 

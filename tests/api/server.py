@@ -121,12 +121,14 @@ class Web:
 
 @contextmanager
 def running_web(log: Path, settings: Settings, **env: str) -> Iterator[Web]:
+    """A web process, killed in the end: a test that looks at how it ends has ended it itself."""
     web = Web(log, settings, env)
     try:
         web.start()
         yield web
     finally:
-        web.stop()
+        web.http.close()
+        web.kill()
 
 
 def _environment(settings: Settings) -> dict[str, str]:

@@ -172,7 +172,7 @@ def test_it_starts_without_mongodb_and_makes_the_indexes_later(
 ) -> None:
     own_mongo.kill()
     fresh = replace(own_settings, mongodb_uri=own_mongo.url_of("later"))
-    with running_web(tmp_path / "web.log", fresh) as web:
+    with running_web(tmp_path / "web.log", fresh, MONGODB_TIMEOUT_MS="2000") as web:
         assert within(0.5, web.post).status_code == 503
         assert health(web, 503)["status"] == "down"
         assert "started without MongoDB" in web.log.read_text()

@@ -43,7 +43,7 @@ def test_totals_are_those_of_the_documents_over_kills_and_restarts(tmp_path: Pat
         assert all(0 <= n <= killed * _MOST_UNCOUNTED_A_KILL for n in missing.values()), missing
 
 
-def _settled(look: Callable[[], dict[str, int]], seconds: float = 5) -> dict[str, int]:
+def _settled(look: Callable[[], dict[str, int]], seconds: float = 2.5) -> dict[str, int]:
     """What is still missing when no count is under way any more: `/metrics` may be a second old."""
     deadline = time.monotonic() + seconds
     while any((missing := look()).values()) and time.monotonic() < deadline:

@@ -176,16 +176,11 @@ class Supervisor:
         process.wanted = True
 
     def stop(self) -> None:
+        """kill -9 of all, for good: in order it would take seconds, and nobody looks any more."""
         self._ended.set()
         self._thread.join(5)
-        for process in self.processes:
-            process.wanted = False
-            process.thaw()
-            process.terminate()
-        for process in self.processes:
-            if process.starts:
-                process.wait(15)
-        self.processes.clear()
+        for process in list(self.processes):
+            self.forget(process)
 
     def _run(self) -> None:
         while not self._ended.wait(_LOOK_SECONDS):

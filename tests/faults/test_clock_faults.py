@@ -39,11 +39,11 @@ def test_a_worker_and_a_web_whose_clocks_are_off_by_an_hour_do_nothing_wrong(
         api = stack.api_of(web)
         now = datetime.now(UTC)
         event = api.post("journal.async", {"duration_ms": 2_200})
+        posted = time.monotonic()
         later = api.post("journal.async", delay_ms=1_500)
         far = api.post("journal.async", delay_ms=1_800_000)
         created = datetime.fromisoformat(api.get(event)["created_at"])
         assert abs(created - now) < timedelta(seconds=2)
-        posted = time.monotonic()
         seen = stack.api.wait_final(later, within=10)
         assert 1.4 < time.monotonic() - posted < 6
         assert seen["status"] == "completed"

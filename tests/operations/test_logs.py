@@ -21,7 +21,11 @@ TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    env = {**QUICK, "EVENT_TYPE_MODULES": "tests.operations.loud_types"}
+    env = {
+        **QUICK,
+        "MONGODB_TIMEOUT_MS": "2000",
+        "EVENT_TYPE_MODULES": "tests.operations.loud_types",
+    }
     with Stack(tmp_path_factory.mktemp("logs"), env=env) as stack:
         yield stack
 

@@ -49,7 +49,7 @@ def test_a_redis_that_may_lose_messages_is_warned_of(
 def test_snapshots_are_persistence_too(
     tmp_path: Path, database: Database[Document], clock: ServerClock
 ) -> None:
-    options = ["--appendonly", "no", "--save", "60 1"]
+    options = ["--appendonly", "no", "--save", "60", "1"]
     with RedisServer(tmp_path, extra=options) as server:
         client = redis_client.connect(replace(Settings(), redis_url=server.url))
         assert preflight.warnings(Audit(database), client, clock) == []

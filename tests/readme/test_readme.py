@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import mongomock
 import pytest
 import yaml
 from pymongo.database import Database
@@ -20,7 +21,18 @@ from service import settings
 from service.catalog import Catalog
 from service.job import Outcome
 from service.store import JobStore, WorkerStore
-from tests.factories import NOW, accept, ago, ahead, claimed, failed, finish, make_worker
+from tests import documents
+from tests.factories import (
+    NOW,
+    accept,
+    ago,
+    ahead,
+    claimed,
+    failed,
+    finish,
+    make_worker,
+    new_job_document,
+)
 from tests.faults.stack import QUICK, Stack
 from tests.readme.blocks import README, ROOT, blocks, files, section
 from tests.readme.mongo_shell import Query, queries
@@ -74,7 +86,7 @@ def test_the_five_calls_are_there_in_three_languages() -> None:
 
 
 @pytest.fixture
-def database(database: Database[Any], store: JobStore, workers: WorkerStore) -> Database[Any]:
+def written(database: Database[Any], store: JobStore, workers: WorkerStore) -> Database[Any]:
     """One job of each kind that the queries look for."""
     event = {"type": "simulate"}
     accept(store, at=ago(60), **event)
@@ -89,11 +101,44 @@ def database(database: Database[Any], store: JobStore, workers: WorkerStore) -> 
     return database
 
 
-@pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.comment)
-def test_a_query_finds_what_it_says(database: Database[Any], query: Query) -> None:
+def on_mongomock() -> Database[Any]:
+    """The same jobs there, which can't be written by the store."""
+    event = {"type": "simulate"}
+    database = mongomock.MongoClient(tz_aware=True)["readme"]
+    jobs = [
+        new_job_document(at=ago(60), **event),
+        new_job_document(at=ago(60), run_at=ahead(3_600), **event),
+        new_job_document(**event, idempotency_key="order-4711", fingerprint="x"),
+        documents.processing(**event, at=ago(30)),
+        documents.ended(**event, began=ago(9), result={"ok": True}),
+        documents.ended(Outcome.REJECTED, **event, message="no"),
+        documents.suspect(8, **event),
+    ]
+    documents.insert(database, jobs)
+    return database
+
+
+@pytest.fixture
+def asked(request: pytest.FixtureRequest) -> Database[Any]:
+    """mongomock, or real MongoDB."""
+    real = request.param == "mongodb"
+    return request.getfixturevalue("written") if real else on_mongomock()
+
+
+ASKED = [
+    pytest.param("mongodb", query, id=query.comment, marks=pytest.mark.mongodb) for query in QUERIES
+] + [
+    pytest.param("mongomock", query, id=f"{query.comment}, on mongomock")
+    for query in QUERIES
+    if "$$NOW" not in str(query.calls)  # it does not know that
+]
+
+
+@pytest.mark.parametrize(("asked", "query"), ASKED, indirect=["asked"])
+def test_a_query_finds_what_it_says(asked: Database[Any], query: Query) -> None:
     if "_id" in query.calls[0][1][0]:  # the README's id is of another day
-        query.calls[0][1][0]["_id"] = database["jobs"].find_one()["_id"]
-    found = query.run(database)
+        query.calls[0][1][0]["_id"] = asked["jobs"].find_one()["_id"]
+    found = query.run(asked)
     expected = {
         "1": lambda: len(found) == 1,
         "2": lambda: found[0]["idempotency_key"] == "order-4711",

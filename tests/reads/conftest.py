@@ -1,0 +1,47 @@
+"""Reads, each on mongomock and on real MongoDB: what `./infra/test --quick` shows without a server
+is what a server says. What mongomock can't do has its tests on real MongoDB alone: `$$NOW`, updates
+by pipeline, whatever goes by `Database.command`, and `find_one` with a hint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import mongomock
+import pytest
+from pymongo.database import Database
+
+from service.settings import Settings
+from service.store import Stores, ensure_indexes
+
+BOTH = ["mongomock", pytest.param("mongodb", marks=pytest.mark.mongodb)]
+
+
+@pytest.fixture(params=BOTH)
+def database(request: pytest.FixtureRequest) -> Iterator[Database[Any]]:
+    """An empty one."""
+    if request.param == "mongodb":
+        yield request.getfixturevalue("emptied")
+    else:
+        with mongomock.MongoClient(tz_aware=True) as client:
+            yield client["reads"]
+
+
+@pytest.fixture
+def emptied(indexed_database: Database[Any]) -> Database[Any]:
+    for name in indexed_database.list_collection_names():
+        indexed_database[name].delete_many({})
+    return indexed_database
+
+
+@pytest.fixture(scope="session")
+def indexed_database(shared_client: Any) -> Iterator[Database[Any]]:
+    database: Database[Any] = shared_client["reads"]
+    ensure_indexes(database)
+    yield database
+    shared_client.drop_database(database.name)
+
+
+@pytest.fixture
+def stores(database: Database[Any]) -> Stores:
+    return Stores(database, Settings())
