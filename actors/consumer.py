@@ -130,13 +130,13 @@ class JobConsumer(Consumer):
         if self._full:
             supply.registry.wait_until_worth_a_claim(self._full, _FULL_SECONDS)
             self._full = []
-        elif self._types and not any(map(supply.registry.is_worth_a_claim, self._types)):
+        elif self._types and len(self._full_types()) == len(self._types):
             supply.registry.wait_until_worth_a_claim(self._types, 1.0)
             return
         if self._types and supply.suspects_wait.is_set():
             self._take_suspects()
         elif supply.redis_away.is_set():
-            if not self._take_from_mongo():
+            if not self._take_from_mongo(self._full_types()):
                 self._wait(_PAUSE_SECONDS)
         elif not self._idle and supply.registry.clogged() & {t.name for t in self._types}:
             self._take_beside_the_slow()
@@ -151,7 +151,7 @@ class JobConsumer(Consumer):
             self._supply.registry.wait_for_change(self._look_beside_at - began)
             if self._has_room_for_all():
                 self._take_from_redis()
-        elif not self._take_from_mongo():
+        elif not self._take_from_mongo(self._full_types()):
             took = time.monotonic() - began
             self._look_beside_at = began + max(_BESIDE_SECONDS, _BESIDE_SHARE * took)
 
@@ -352,23 +352,28 @@ class JobConsumer(Consumer):
     # straight from MongoDB
 
     def _take_overflow(self) -> None:
-        if self._take_from_mongo():
+        full = self._full_types()
+        if self._take_from_mongo(full):
             return
         self._overflow_until = 0.0
-        registry = self._supply.registry
-        full = [t for t in self._types if not registry.is_worth_a_claim(t)]
         if full:  # there may be more of those
-            registry.wait_until_worth_a_claim(full, _BESIDE_SECONDS)
-        else:
-            self._broker.clear_overflow(self._queue)
+            self._supply.registry.wait_until_worth_a_claim(full, _BESIDE_SECONDS)
+            return
+        self._broker.clear_overflow(self._queue)
+        # A job that came after the look, and found the overflow still set, has no message.
+        if self._take_from_mongo(full):
+            self._broker.set_overflow(self._queue)
 
-    def _take_from_mongo(self) -> bool:
-        """Claims the oldest due jobs; whether there were any."""
+    def _full_types(self) -> list[EventType]:
+        return [t for t in self._types if not self._supply.registry.is_worth_a_claim(t)]
+
+    def _take_from_mongo(self, full: Collection[EventType]) -> bool:
+        """Claims the oldest due jobs of all but the full types; whether there were any."""
         supply, most = self._supply, self._most()
-        types = [t.name for t in self._types if supply.registry.is_worth_a_claim(t)]
+        types = [t.name for t in self._types if t not in full]
         waiting = self._due.oldest(types, first_ones(most, self._rng), most)
-        hints, full = self._that_find_room(waiting)
-        self._note(len(hints), full, len(waiting))
+        hints, left = self._that_find_room(waiting)
+        self._note(len(hints), left, len(waiting))
         if hints:
             ids = [h.job_id for h in hints]
             self._claim(lambda now: supply.store.claim(ids, supply.worker_id, now))

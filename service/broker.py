@@ -183,6 +183,10 @@ class PulseBroker(RedisBroker):
         """Whether MongoDB holds jobs of the queue that have no message."""
         return bool(self.client.exists(self.overflow_key(queue)))
 
+    def set_overflow(self, queue: str) -> None:
+        """Says that MongoDB may hold jobs of the queue that have no message."""
+        self.client.set(self.overflow_key(queue), "1")
+
     def clear_overflow(self, queue: str) -> None:
         """Says that MongoDB holds nothing more of the queue that has no message."""
         self.client.delete(self.overflow_key(queue))

@@ -40,6 +40,7 @@ from tests.factories import (
     eventually,
     finish,
     make_catalog,
+    make_held,
     make_hint,
     make_type,
 )
@@ -604,6 +605,41 @@ def test_the_overflow_is_over_when_nothing_is_left_in_mongodb(bench: Bench) -> N
     bench.broker.client.set(bench.broker.overflow_key("default"), "1")
     assert bench.jobs() == []
     assert not bench.broker.has_overflow("default")
+
+
+def test_a_job_that_comes_just_before_the_overflow_is_over_is_taken_too(bench: Bench) -> None:
+    bench.broker.set_overflow("default")
+    found, late = bench.store.due, list[str]()
+
+    def due(*args: Any, **options: Any) -> Any:
+        answer = found(*args, **options)
+        if not late:
+            late.extend(bench.post())  # the overflow is set: it gets no message
+        return answer
+
+    bench.flaky.due = due  # type: ignore[attr-defined]
+    assert bench.jobs() == late
+    assert bench.broker.has_overflow("default")
+
+
+def test_the_overflow_goes_on_while_a_type_was_left_out_of_the_look(make_bench: MakeBench) -> None:
+    bench = make_bench(SLOW, EMAIL, threads=2)
+    ids = bench.post(2, type="slow")
+    bench.broker.client.flushall()
+    assert set(bench.jobs()) <= set(ids)
+    bench.broker.set_overflow("default")
+    accept_many(bench.store, 3, type="slow")
+    found = bench.store.due
+
+    def due(*args: Any, **options: Any) -> Any:
+        answer = found(*args, **options)
+        bench.registry.remove(bench.registry.held_longer_than(0))  # in that moment
+        return answer
+
+    bench.flaky.due = due  # type: ignore[attr-defined]
+    bench.supply.registry.add([make_held(SLOW), make_held(SLOW)])
+    bench.look()
+    assert bench.broker.has_overflow("default")
 
 
 def test_workers_look_at_different_parts_of_the_backlog(make_bench: MakeBench) -> None:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import time
 
-import pytest
-
 from tests.faults.stack import Stack
 from tests.faults.waiting import eventually
 
 WINDOW = 50
 
 
-@pytest.mark.timeout(90)
 def test_redis_holds_no_more_than_its_window_and_a_long_backlog_completes(stack: Stack) -> None:
     with stack.only_workers(1, REDIS_WINDOW_MESSAGES=str(WINDOW), ASYNC_CONCURRENCY="20") as [
         worker
@@ -28,7 +25,7 @@ def test_redis_holds_no_more_than_its_window_and_a_long_backlog_completes(stack:
         eventually(
             lambda: stack.database["jobs"].count_documents(done) == len(events),
             "the backlog is done",
-            within=60,
+            within=30,
         )
     effects = [e.event for e in stack.journal.effects() if e.what == "start"]
     assert len([e for e in effects if e in set(events)]) == len(events)
