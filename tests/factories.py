@@ -160,9 +160,13 @@ async def done_async(_payload: Any, _context: Any) -> None:
     """The same, as a coroutine."""
 
 
-def make_type(name: str = "email", handler: Callable[..., Any] = done, **options: Any) -> EventType:
-    schema: Schema = AnyPayload()
-    return EventType(name, handler, schema, **options)
+def make_type(
+    name: str = "email",
+    handler: Callable[..., Any] = done,
+    schema: Schema | None = None,
+    **options: Any,
+) -> EventType:
+    return EventType(name, handler, schema or AnyPayload(), **options)
 
 
 def make_catalog(types: Sequence[EventType] = ()) -> Catalog:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from apispec import APISpec
-from apispec.ext.marshmallow import MarshmallowPlugin
-from marshmallow import RAISE, Schema
+from apispec.ext.marshmallow import MarshmallowPlugin, resolver
+from marshmallow import RAISE, Schema, fields
 
 from service.api.changes import RetryManySchema
 from service.api.openapi_answers import ANSWERS, ID, JsonSchema, ref
@@ -17,22 +17,27 @@ from service.api.operations_table import OPERATIONS, PROBLEMS, Operation
 from service.api.queries import DEFAULT_LIMIT, MAX_LIMIT
 from service.api.requests import MAX_WAIT_SECONDS
 from service.api.schemas import KEY_PATTERN, BatchItemSchema, EventSchema, JsonObject, Moment
-from service.catalog import Catalog
+from service.catalog import Catalog, EventType
 from service.identity import VERSION
-from service.job import JobStatus
 from service.settings import Settings
 
 _TEXT: JsonSchema = {"type": "string"}
 _MOMENT: JsonSchema = {"type": "string", "format": "date-time"}
 _PARAMETERS: dict[str, tuple[str, JsonSchema, str]] = {
     "event_id": ("path", ID, "the event's id"),
-    "status": ("query", {"type": "string", "enum": [str(s) for s in JobStatus]}, ""),
+    "status": ("query", ref("EventStatus"), ""),
     "type": ("query", {"type": "string", "minLength": 1, "maxLength": 100}, ""),
     "created_after": ("query", _MOMENT, "inclusive"),
     "created_before": ("query", _MOMENT, "exclusive"),
     "limit": (
         "query",
-        {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
+        {
+            "type": "integer",
+            "format": "int64",
+            "minimum": 1,
+            "maximum": MAX_LIMIT,
+            "default": DEFAULT_LIMIT,
+        },
         "how many on a page",
     ),
     "cursor": ("query", _TEXT, "`next_cursor` of the page before"),
@@ -60,12 +65,14 @@ _ANSWER_HEADERS = {
     "Accepted": ("Location", "Retry-After", "Idempotency-Replayed"),
     "Event": ("ETag", "Retry-After", "Preference-Applied"),
     "EventPage": ("Link",),
+    "BatchResults": ("Retry-After",),
 }
+_STATUS_HEADERS = {405: ("Allow",), 503: ("Retry-After",)}
 
 
 def description(settings: Settings, catalog: Catalog) -> dict[str, Any]:
     """The whole document."""
-    plugin = MarshmallowPlugin()
+    plugin = MarshmallowPlugin(_name_of_part)
     spec = APISpec(
         title="PulseQueue",
         version=VERSION,
@@ -75,6 +82,8 @@ def description(settings: Settings, catalog: Catalog) -> dict[str, Any]:
     )
     plugin.map_to_openapi_type(Moment, "string", "date-time")  # type: ignore[no-untyped-call]
     plugin.map_to_openapi_type(JsonObject, "object", None)  # type: ignore[no-untyped-call]
+    plugin.map_to_openapi_type(fields.Integer, "integer", "int64")  # type: ignore[no-untyped-call]
+    plugin.map_to_openapi_type(fields.Float, "number", "double")  # type: ignore[no-untyped-call]
     for name, schema in (ANSWERS | _bodies(plugin, settings, catalog)).items():
         spec.components.schema(name, schema)
     for operation in OPERATIONS:
@@ -91,22 +100,29 @@ def _bodies(
     """The schemas of what clients send, each event type's payload included."""
     bodies: dict[str, JsonSchema] = {}
     for event_type in catalog:
-        payload = f"Payload.{event_type.name}"
-        bodies[payload] = _json_schema(plugin, event_type.schema)
-        doc = (event_type.handler.__doc__ or "").strip().partition("\n")[0]
-        for kind, schema in (("NewEvent", EventSchema()), ("BatchItem", BatchItemSchema())):
-            event = _json_schema(plugin, schema)
-            event["properties"]["type"] = {"const": event_type.name}
-            event["properties"]["payload"] = ref(payload)
-            event["not"] = {"required": ["run_at", "delay_ms"]}
-            bodies[f"{kind}.{event_type.name}"] = event | ({"description": doc} if doc else {})
+        bodies |= _bodies_of(plugin, event_type)
     names = [event_type.name for event_type in catalog]
     bodies["NewEvent"] = _one_of("NewEvent", names)
     bodies["BatchItem"] = _one_of("BatchItem", names)
     bodies["NewEvents"] = _batch(settings.max_batch_events)
-    retry_many = _json_schema(plugin, RetryManySchema())
-    conditions = [name for name in retry_many["properties"] if name != "dry_run"]
-    bodies["RetryMany"] = retry_many | {"anyOf": [{"required": [name]} for name in conditions]}
+    bodies["RetryMany"], bodies["RetryableStatus"] = _retry_many(plugin)
+    return bodies
+
+
+def _bodies_of(plugin: MarshmallowPlugin, event_type: EventType) -> dict[str, JsonSchema]:
+    """The payload of one type, and the type's events: alone, and in a batch."""
+    payload = f"Payload.{event_type.name}"
+    bodies = {payload: _json_schema(plugin, event_type.schema)}
+    doc = " ".join((event_type.handler.__doc__ or "").strip().partition("\n\n")[0].split())
+    for kind, schema in (("NewEvent", EventSchema()), ("BatchItem", BatchItemSchema())):
+        event = _json_schema(plugin, schema)
+        event["properties"] |= {
+            "type": {"type": "string", "const": event_type.name},
+            "payload": ref(payload),
+            "priority": _named(event, "priority", "Priority"),
+        }
+        event["not"] = {"required": ["run_at", "delay_ms"]}
+        bodies[f"{kind}.{event_type.name}"] = event | ({"description": doc} if doc else {})
     return bodies
 
 
@@ -116,6 +132,27 @@ def _json_schema(plugin: MarshmallowPlugin, schema: Schema) -> JsonSchema:
     made: JsonSchema = plugin.converter.schema2jsonschema(schema)  # type: ignore[no-untyped-call]
     made["additionalProperties"] = schema.unknown != RAISE
     return made
+
+
+def _name_of_part(schema: type[Schema]) -> str:
+    """Of a schema that another one nests: a name that none of ours can be."""
+    return f"Part.{resolver(schema)}"
+
+
+def _named(body: JsonSchema, member: str, name: str) -> JsonSchema:
+    """In the place of the body's own enum: the one with this name."""
+    described: JsonSchema = body["properties"][member]
+    return ref(name) | {k: v for k, v in described.items() if k not in {"type", "enum"}}
+
+
+def _retry_many(plugin: MarshmallowPlugin) -> tuple[JsonSchema, JsonSchema]:
+    """The body, and its enum. It needs a condition, and `dry_run` is none. (To say so by `anyOf`
+    makes generators take it for a union, and give up its members.)"""
+    body = _json_schema(plugin, RetryManySchema())
+    status = {"type": "string", "enum": body["properties"]["status"]["enum"]}
+    body["properties"]["status"] = _named(body, "status", "RetryableStatus")
+    only_dry_run = {"required": ["dry_run"], "maxProperties": 1}
+    return body | {"minProperties": 1, "not": only_dry_run}, status
 
 
 def _one_of(kind: str, names: list[str]) -> JsonSchema:
@@ -143,6 +180,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
     made: dict[str, Any] = {
         "operationId": operation.id,
         "summary": operation.summary,
+        "tags": [operation.tag],
         "parameters": [_parameter(name) for name in operation.parameters],
         "responses": {
             str(status): _answer(operation, status, *answer)
@@ -177,13 +215,14 @@ def _example(operation: Operation) -> dict[str, Any]:
 
 
 def _answer(operation: Operation, status: int, schema: str, text: str) -> dict[str, Any]:
-    made: dict[str, Any] = {"description": text, "headers": _headers(schema)}
+    made: dict[str, Any] = {
+        "description": text,
+        "headers": _headers(schema, *_STATUS_HEADERS.get(status, ())),
+    }
     if schema == "Metrics":
         made["content"] = {"text/plain": {"schema": _TEXT}}
     if schema:
         made.setdefault("content", {})["application/json"] = {"schema": ref(schema)}
-    elif status != 304:
-        made["content"] = {"application/json": {"schema": {"type": "object"}}}
     if operation.then and schema:
         given = {"event_id": "$response.body#/id"}
         made["links"] = {i: {"operationId": i, "parameters": given} for i in operation.then}
@@ -191,10 +230,9 @@ def _answer(operation: Operation, status: int, schema: str, text: str) -> dict[s
 
 
 def _problem(status: int) -> dict[str, Any]:
-    names = {405: ("Allow",), 503: ("Retry-After",)}.get(status, ())
     return {
         "description": PROBLEMS[status],
-        "headers": _headers(*names),
+        "headers": _headers(*_STATUS_HEADERS.get(status, ())),
         "content": {"application/problem+json": {"schema": ref("Problem")}},
     }
 

@@ -1,4 +1,9 @@
-"""JSON Schemas of the answers, for `/openapi.json`; tests hold real answers against them."""
+"""JSON Schemas of the answers, for `/openapi.json`; tests hold real answers against them.
+
+Every enum and every object of known members is a schema with a name: a generator calls a nameless
+one after its place, and such a name may be another schema's. Numbers have a format, without which
+some generators take 32 bits.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +19,25 @@ ID: JsonSchema = {
     "description": "a UUIDv7",
     "examples": ["01932f4c-7a1e-7c3d-9b52-0d6f3a8e41b7"],
 }
-_COUNT: JsonSchema = {"type": "integer", "minimum": 0}
+_COUNT: JsonSchema = {"type": "integer", "format": "int64", "minimum": 0}
+_POSITIVE: JsonSchema = {"type": "integer", "format": "int64", "minimum": 1}
+_NUMBER: JsonSchema = {"type": "number", "format": "double", "minimum": 0}
 _MOMENT: JsonSchema = {
     "type": "string",
     "format": "date-time",
     "examples": ["2030-01-31T12:00:00.000Z"],
 }
-_LATENCY: JsonSchema = {"type": "number", "minimum": 0}
+_TEXT: JsonSchema = {"type": "string"}
+_URI: JsonSchema = {"type": "string", "format": "uri-reference"}
+
+
+def ref(name: str) -> JsonSchema:
+    return {"$ref": f"#/components/schemas/{name}"}
 
 
 def _or_null(schema: JsonSchema) -> JsonSchema:
+    if "$ref" in schema:
+        return {"anyOf": [schema, {"type": "null"}]}
     return schema | {"type": [schema["type"], "null"]}
 
 
@@ -36,152 +50,137 @@ def _object(required: JsonSchema, optional: JsonSchema | None = None) -> JsonSch
     }
 
 
-def ref(name: str) -> JsonSchema:
-    return {"$ref": f"#/components/schemas/{name}"}
+def _list(of: str) -> JsonSchema:
+    return {"type": "array", "items": ref(of)}
 
 
-def _enum(values: Any) -> JsonSchema:
+def _enum(*values: str) -> JsonSchema:
     return {"type": "string", "enum": [str(value) for value in values]}
 
 
-_LINKS = _object({"self": {"type": "string", "format": "uri-reference"}})
 _ACCEPTED: JsonSchema = {
     "id": ID,
-    "type": {"type": "string"},
-    "status": _enum(JobStatus),
+    "type": _TEXT,
+    "status": ref("EventStatus"),
     "created_at": _MOMENT,
-    "links": _LINKS,
+    "links": ref("EventLinks"),
 }
-_ATTEMPT_ERROR: JsonSchema = {
-    "type": ["object", "null"],
-    "properties": {"reason": {"type": "string"}, "message": {"type": "string"}},
-    "required": ["reason", "message"],
-}
-_JOB_ERROR: JsonSchema = _ATTEMPT_ERROR | {
-    "properties": {
-        "reason": _enum(["error", "timeout", "crash", "rejected"]),
-        "message": {"type": "string"},
-    }
-}
-_ATTEMPT = _object(
-    {
-        "attempt": {"type": "integer", "minimum": 1},
-        "worker": {"type": "string"},
-        "started_at": _MOMENT,
-        "finished_at": _MOMENT,
-        "outcome": _enum(o for o in Outcome if o is not Outcome.UNSTARTED),
-        "error": _ATTEMPT_ERROR,
-    }
-)
-_EVENT = _object(
-    {
-        "id": ID,
-        "type": {"type": "string"},
-        "status": _enum(JobStatus),
-        "payload": {"type": "object"},
-        "priority": _enum(Priority),
-        "attempts": _COUNT,
-        "max_attempts": {"type": "integer", "minimum": 1},
-        "created_at": _MOMENT,
-        "updated_at": _MOMENT,
-        "run_at": _or_null(_MOMENT),
-        "started_at": _or_null(_MOMENT),
-        "finished_at": _or_null(_MOMENT),
-        "next_attempt_at": _or_null(_MOMENT),
-        "result": {"description": "what the handler returned"},
-        "error": _JOB_ERROR,
-        "history": {"type": "array", "items": _ATTEMPT},
-    },
-    {"progress": {"description": "what the handler last reported"}},
-)
-_PROBLEM = _object(
-    {
-        "type": {"type": "string", "format": "uri-reference"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "request_id": {"type": "string"},
-    },
-    {
-        "errors": {
-            "type": "array",
-            "items": _object({"pointer": {"type": "string"}, "detail": {"type": "string"}}),
-        }
-    },
-)
-_CHECK = _object(
-    {"status": _enum(["ok", "down"]), "latency_ms": _LATENCY}, {"detail": {"type": "string"}}
-)
-_WORKER = _object(
-    {
-        "id": {"type": "string"},
-        "host": {"type": ["string", "null"]},
-        "pid": {"type": ["integer", "null"]},
-        "last_heartbeat_seconds_ago": {"type": "number"},
-        "processing": _COUNT,
-    }
-)
-_HEALTH_STATUS = _enum(["ok", "degraded", "down"])
-_HEALTH = _object(
-    {
-        "status": _HEALTH_STATUS,
-        "checks": _object(
-            {
-                "api": _CHECK,
-                "redis": _CHECK,
-                "mongodb": _CHECK,
-                "workers": _object(
-                    {
-                        "status": _enum(["ok", "down", "unknown"]),
-                        "alive": _or_null(_COUNT),
-                        "workers": {"type": "array", "items": _WORKER},
-                    }
-                ),
-            }
-        ),
-    }
-)
-_METRICS = _object(
-    {name: _or_null(_COUNT) for name in ("received", "completed", "failed", "retried", "cancelled")}
-    | {
-        "queue_depth": {"type": ["object", "null"], "additionalProperties": _COUNT},
-        "processing": _or_null(_COUNT),
-        "scheduled": _or_null(_COUNT),
-        "oldest_pending_seconds": {"type": ["number", "null"], "minimum": 0},
-        "workers_alive": _or_null(_COUNT),
-        "sweep_age_seconds": {"type": ["number", "null"], "minimum": 0},
-        "up": {"type": "object", "additionalProperties": {"type": "boolean"}},
-    }
-)
-
-ANSWERS: dict[str, JsonSchema] = {
-    "Problem": _PROBLEM,
+_EVENTS: dict[str, JsonSchema] = {
+    "EventStatus": _enum(*JobStatus),
+    "Priority": _enum(*Priority),
+    "EventLinks": _object({"self": _URI}),
     "Accepted": _object(_ACCEPTED),
-    "Event": _EVENT,
-    "EventPage": _object(
+    "FailureReason": _enum("error", "timeout", "crash", "rejected"),
+    "EventError": _object({"reason": ref("FailureReason"), "message": _TEXT}),
+    "AttemptOutcome": _enum(*(o for o in Outcome if o is not Outcome.UNSTARTED)),
+    "AttemptError": _object({"reason": _TEXT, "message": _TEXT}),
+    "Attempt": _object(
         {
-            "events": {"type": "array", "items": ref("Event")},
-            "next_cursor": {"type": ["string", "null"]},
+            "attempt": _POSITIVE,
+            "worker": _TEXT,
+            "started_at": _MOMENT,
+            "finished_at": _MOMENT,
+            "outcome": ref("AttemptOutcome"),
+            "error": _or_null(ref("AttemptError")),
         }
     ),
-    "BatchResults": _object(
+    "Event": _object(
         {
-            "results": {
-                "type": "array",
-                "items": {
-                    "anyOf": [
-                        _object(_ACCEPTED, {"replayed": {"const": True}}),
-                        _object({"error": ref("Problem")}),
-                    ]
-                },
-            }
-        }
+            "id": ID,
+            "type": _TEXT,
+            "status": ref("EventStatus"),
+            "payload": {"type": "object", "additionalProperties": True},
+            "priority": ref("Priority"),
+            "attempts": _COUNT,
+            "max_attempts": _POSITIVE,
+            "created_at": _MOMENT,
+            "updated_at": _MOMENT,
+            "run_at": _or_null(_MOMENT),
+            "started_at": _or_null(_MOMENT),
+            "finished_at": _or_null(_MOMENT),
+            "next_attempt_at": _or_null(_MOMENT),
+            "result": {"description": "what the handler returned"},
+            "error": _or_null(ref("EventError")),
+            "history": _list("Attempt"),
+        },
+        {"progress": {"description": "what the handler last reported"}},
     ),
+    "EventPage": _object({"events": _list("Event"), "next_cursor": _or_null(_TEXT)}),
     "Retried": _object(
         {"matched": _COUNT, "retried": _COUNT},
-        {"more": {"const": True, "description": "its time was over: ask again for the rest"}},
+        {"more": {"type": "boolean", "description": "true: its time was over, ask again"}},
     ),
-    "Health": _HEALTH,
-    "HealthStatus": _object({"status": _HEALTH_STATUS}),
-    "Metrics": _METRICS,
 }
+_BATCHES: dict[str, JsonSchema] = {
+    "BatchAccepted": _object(
+        _ACCEPTED,
+        # A constant `true` that may be missing makes openapi-python-client write a syntax error.
+        {"replayed": {"type": "boolean", "description": "true: its key was known; else missing"}},
+    ),
+    "BatchRefused": _object({"error": ref("Problem")}),
+    "BatchResult": {"oneOf": [ref("BatchAccepted"), ref("BatchRefused")]},
+    "BatchResults": _object({"results": _list("BatchResult")}),
+}
+_PROBLEMS: dict[str, JsonSchema] = {
+    "FieldError": _object({"pointer": _TEXT, "detail": _TEXT}),
+    "Problem": _object(
+        {
+            "type": _URI,
+            "title": _TEXT,
+            "status": {"type": "integer", "format": "int64"},
+            "detail": _TEXT,
+            "request_id": _TEXT,
+        },
+        {"errors": _list("FieldError")},
+    ),
+}
+_HEALTH: dict[str, JsonSchema] = {
+    "SystemStatus": _enum("ok", "degraded", "down"),
+    "HealthStatus": _object({"status": ref("SystemStatus")}),
+    "CheckStatus": _enum("ok", "down"),
+    "HealthCheck": _object(
+        {"status": ref("CheckStatus"), "latency_ms": _NUMBER}, {"detail": _TEXT}
+    ),
+    "Worker": _object(
+        {
+            "id": _TEXT,
+            "host": _or_null(_TEXT),
+            "pid": _or_null({"type": "integer", "format": "int64"}),
+            "last_heartbeat_seconds_ago": {"type": "number", "format": "double"},
+            "processing": _COUNT,
+        }
+    ),
+    "WorkersStatus": _enum("ok", "down", "unknown"),
+    "WorkersCheck": _object(
+        {"status": ref("WorkersStatus"), "alive": _or_null(_COUNT), "workers": _list("Worker")}
+    ),
+    "HealthChecks": _object(
+        {
+            "api": ref("HealthCheck"),
+            "redis": ref("HealthCheck"),
+            "mongodb": ref("HealthCheck"),
+            "workers": ref("WorkersCheck"),
+        }
+    ),
+    "Health": _object({"status": ref("SystemStatus"), "checks": ref("HealthChecks")}),
+}
+_METRICS: dict[str, JsonSchema] = {
+    "QueueDepth": {"type": "object", "additionalProperties": _COUNT},
+    "Metrics": _object(
+        dict.fromkeys(("received", "completed", "failed", "retried", "cancelled"), _or_null(_COUNT))
+        | {
+            "queue_depth": _or_null(ref("QueueDepth")),
+            "processing": _or_null(_COUNT),
+            "scheduled": _or_null(_COUNT),
+            "oldest_pending_seconds": _or_null(_NUMBER),
+            "workers_alive": _or_null(_COUNT),
+            "sweep_age_seconds": _or_null(_NUMBER),
+            "up": {"type": "object", "additionalProperties": {"type": "boolean"}},
+        }
+    ),
+}
+_DESCRIPTION: JsonSchema = {"type": "object", "additionalProperties": True}
+
+ANSWERS: dict[str, JsonSchema] = (
+    _EVENTS | _BATCHES | _PROBLEMS | _HEALTH | _METRICS | {"Description": _DESCRIPTION}
+)

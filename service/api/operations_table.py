@@ -42,6 +42,11 @@ class Operation:
     """Operations that make sense for the event that the answer holds."""
 
     @property
+    def tag(self) -> str:
+        """What it is about, after which generators name classes and folders."""
+        return self.path.split("/")[1].removesuffix(".json")
+
+    @property
     def problems(self) -> tuple[int, ...]:
         return tuple(s for s in (*_ALWAYS, *self.more_problems) if s not in self.answers)
 
@@ -157,6 +162,6 @@ OPERATIONS = (
         method="get",
         path="/openapi.json",
         summary="This description",
-        answers={200: ("", "OpenAPI 3.1")},
+        answers={200: ("Description", "OpenAPI 3.1")},
     ),
 )

@@ -11,11 +11,13 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import schemathesis
 from falcon import inspect
 from jsonschema_rs import Draft202012Validator
 
@@ -26,9 +28,9 @@ from service.app import create_app
 from service.catalog import catalog
 from service.clock import ServerClock
 from service.settings import Settings
-from service.store import Stores
-from tests.api.server import ROOT, Web, running_web
-from tests.factories import make_catalog
+from service.store import JobStore, Stores
+from tests.api.server import EVENT, ROOT, Web, running_web
+from tests.factories import failed, make_catalog
 
 METHODS_WITHOUT_AN_ENTRY = {"HEAD", "OPTIONS"}
 
@@ -57,13 +59,64 @@ def test_references_lead_somewhere(described: dict[str, Any]) -> None:
     assert described["openapi"] == "3.1.0"
 
 
+def test_it_is_valid_openapi(described: dict[str, Any]) -> None:
+    """By the meta-schema of OpenAPI 3.1, which schemathesis carries."""
+    schemathesis.openapi.from_dict(described).validate()
+
+
+def test_generators_need_no_names_of_their_own(described: dict[str, Any]) -> None:
+    """An object or an enum inside of another schema gets an ugly name, or a clashing one."""
+    schemas = described["components"]["schemas"]
+    ours = {n: s for n, s in schemas.items() if not n.startswith("Payload.")}
+    nameless = [at for name, schema in ours.items() for at in _nameless(schema, name)]
+    nameless += [at for path, item in described["paths"].items() for at in _nameless(item, path)]
+    assert nameless == []
+
+
+def _nameless(node: Any, at: str, is_top: bool = True) -> list[str]:
+    """Where enums and objects of known members are, but for `node` itself."""
+    if isinstance(node, list):
+        return [found for i, one in enumerate(node) for found in _nameless(one, f"{at}/{i}", False)]
+    if not isinstance(node, dict):
+        return []
+    is_one = "enum" in node or isinstance(node.get("properties"), dict)
+    found = [at] if is_one and not is_top else []
+    for name, inner in node.items():
+        if name == "properties":
+            for member, schema in inner.items():
+                found += _nameless(schema, f"{at}/{member}", False)
+        elif name not in {"not", "example"}:
+            found += _nameless(inner, f"{at}/{name}", False)
+    return found
+
+
+def test_numbers_say_how_large_they_get(described: dict[str, Any]) -> None:
+    """Without a format, generators for Go and Java take 32 bits."""
+    sizes = {"integer": "int64", "number": "double"}
+    for schema in _all_schemas(described["components"]["schemas"]):
+        kinds = {schema.get("type")} if isinstance(schema.get("type"), str) else set(schema["type"])
+        for kind in kinds & sizes.keys():
+            assert schema["format"] == sizes[kind], schema
+
+
+def _all_schemas(node: Any) -> Iterator[dict[str, Any]]:
+    inner = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    for one in inner:
+        yield from _all_schemas(one)
+    if isinstance(node, dict) and isinstance(node.get("type"), str | list):
+        yield node
+
+
 def test_every_event_type_has_its_payload(described: dict[str, Any]) -> None:
     schemas = described["components"]["schemas"]
     mapping = schemas["NewEvent"]["discriminator"]["mapping"]
     assert mapping.keys() >= {"simulate", "webhook"}
     assert schemas["Payload.simulate"]["properties"].keys() >= {"duration_ms", "outcome"}
     assert schemas["Payload.simulate"]["additionalProperties"] is False
-    assert schemas["NewEvent.simulate"]["properties"]["type"] == {"const": "simulate"}
+    assert schemas["NewEvent.simulate"]["properties"]["type"] == {
+        "type": "string",
+        "const": "simulate",
+    }
 
 
 def test_a_type_of_ones_own_is_described_too(settings: Settings) -> None:
@@ -79,21 +132,45 @@ def test_examples_fit_their_schemas(described: dict[str, Any]) -> None:
                 _validator(described, body["schema"]).validate(body["example"])
 
 
-def test_answers_fit_their_schemas(web: Web, described: dict[str, Any]) -> None:
+def test_answers_fit_their_schemas(web: Web, jobs: JobStore, described: dict[str, Any]) -> None:
     accepted = web.post()
     event_id = accepted.json()["id"]
-    answers = {
-        "Accepted": accepted,
-        "Event": web.get(event_id),
-        "EventPage": web.http.get("/events?limit=5"),
-        "Problem": web.post({}),
-        "Health": web.http.get("/health"),
-        "HealthStatus": web.http.get("/health/ready"),
-        "Metrics": web.http.get("/metrics", headers={"Accept": "application/json"}),
-    }
-    for name, answer in answers.items():
+    keyed = EVENT | {"idempotency_key": "once"}
+    wants_json = {"Accept": "application/json"}
+    answers = [
+        ("Accepted", accepted),
+        ("Event", web.get(event_id)),
+        ("Event", web.get(failed(jobs)["_id"])),
+        ("EventPage", web.http.get("/events?limit=5")),
+        ("BatchResults", web.http.post("/events/batch", json={"events": [keyed, keyed, {}]})),
+        ("Retried", web.http.post("/events/retry", json={"type": "simulate", "dry_run": True})),
+        ("Problem", web.post({})),
+        ("Health", web.http.get("/health")),
+        ("HealthStatus", web.http.get("/health/ready")),
+        ("Metrics", web.http.get("/metrics", headers=wants_json)),
+        ("Description", web.http.get("/openapi.json")),
+    ]
+    for name, answer in answers:
         schema = {"$ref": f"#/components/schemas/{name}"}
         _validator(described, schema).validate(answer.json())
+
+
+@pytest.mark.parametrize(
+    ("body", "fits"),
+    [
+        ({}, False),
+        ({"dry_run": True}, False),
+        ({"status": "failed"}, True),
+        ({"type": "simulate", "dry_run": True}, True),
+        ({"status": "pending"}, False),
+    ],
+)
+def test_a_bulk_retry_needs_a_condition(
+    web: Web, described: dict[str, Any], body: dict[str, Any], fits: bool
+) -> None:
+    assert _validator(described, {"$ref": "#/components/schemas/RetryMany"}).is_valid(body) is fits
+    answer = web.http.post("/events/retry", json=body)
+    assert answer.status_code == (200 if fits else 422)
 
 
 def _validator(described: dict[str, Any], schema: dict[str, Any]) -> Draft202012Validator:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -45,9 +46,10 @@ def test_what_is_processed_and_what_is_pending_are_counted(stores: Stores) -> No
 
 
 def test_what_a_retry_would_take_is_counted(stores: Stores) -> None:
-    assert stores.listing.count_retryable(Filter()) == 2
-    assert stores.listing.count_retryable(Filter(type="report")) == 1
-    assert stores.listing.count_retryable(Filter(status="completed")) == 0
+    until = time.monotonic() + 60
+    assert stores.listing.count_retryable(Filter(), until) == (2, False)
+    assert stores.listing.count_retryable(Filter(type="report"), until) == (1, False)
+    assert stores.listing.count_retryable(Filter(status="completed"), until) == (0, False)
 
 
 def test_totals_are_read_as_they_are(stores: Stores, database: Database[Any]) -> None:
