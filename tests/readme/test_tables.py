@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from actors.endings import MAX_RESULT_BYTES
 from service import settings
@@ -19,8 +22,9 @@ from service.store.indexes import JOB_INDEXES
 from tests.readme.blocks import OPERATING, PAGES, README, ROOT, rows, section
 from tests.unit.test_alerts import exported
 
-API, DESIGN, EVENT_TYPES, GUARANTEES = (
-    ROOT / "docs" / f"{name}.md" for name in ("api", "design", "event-types", "guarantees")
+API, DEPLOYING, DESIGN, EVENT_TYPES, GUARANTEES = (
+    ROOT / "docs" / f"{name}.md"
+    for name in ("api", "deploying", "design", "event-types", "guarantees")
 )
 
 
@@ -48,6 +52,15 @@ def test_the_table_of_settings_is_what_the_module_prints() -> None:
         check=True,
     ).stdout
     assert printed.strip() == section(OPERATING, "settings").strip()
+
+
+@pytest.mark.parametrize(
+    ("page", "table", "file"),
+    [(DEPLOYING, "compose", "docker-compose.yml"), (OPERATING, "procfile", "Procfile")],
+)
+def test_the_variables_of_a_file_are_as_told(page: Path, table: str, file: str) -> None:
+    told = {(code(cells[0])[0], code(cells[1])[0]) for cells in rows(page, table)}
+    assert told == set(re.findall(r"\$\{(\w+):-([^}]*)\}", (ROOT / file).read_text()))
 
 
 # the API
