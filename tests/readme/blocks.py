@@ -2,7 +2,8 @@
 
     <!-- run -->             it is run
     <!-- shows -->           what the block before it prints: the same but for ids and times
-    <!-- like -->            JSON of the same form as what the block before it prints
+    <!-- like -->            JSON of the same form as what the block before it prints, which is only
+                             a look and may be taken again
     <!-- file: PATH -->      a file's content
     <!-- mongo -->           queries for the Mongo shell
     <!-- not run: REASON --> only to be read
