@@ -237,7 +237,7 @@ def without_password(url: str) -> str:
 
 
 def table() -> str:
-    """The settings as a Markdown table, for the README."""
+    """The settings as a Markdown table, for docs/operating.md."""
     rows = ["| setting | default | meaning |", "| --- | --- | --- |"]
     for f in fields(Settings):
         default = (
@@ -255,7 +255,7 @@ def table() -> str:
 
 
 def main() -> None:
-    """Prints the effective settings (a bad one: exit code 1); `--table`: the README's table."""
+    """Prints the effective settings (a bad one: exit code 1); `--table`: the documented table."""
     if sys.argv[1:] == ["--table"]:
         print(table())
         return

@@ -1,1 +1,1 @@
-"""The README, run as written."""
+"""The README and docs/, run as written and compared with the code."""

@@ -1,4 +1,4 @@
-"""As much of the Mongo shell's language as the README's queries use, turned into PyMongo calls.
+"""As much of the Mongo shell's language as the queries in docs/ use, turned into PyMongo calls.
 
 `db.COLLECTION.find(...)` or `.aggregate(...)`, then `.sort(...)` and `.limit(...)`; arguments
 are object and array literals with bare keys, double-quoted texts, numbers, and dates that are

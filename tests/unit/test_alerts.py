@@ -84,7 +84,7 @@ def test_an_alert_says_what_is_wrong_and_where_to_read_on(alert: str) -> None:
     assert rule["labels"]["severity"] in {"page", "ticket"}
     assert rule["annotations"]["summary"].endswith(".")
     page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
-    assert (page, anchor) == ("README.md", alert.lower())
+    assert (page, anchor) == ("docs/operating.md", alert.lower())
 
 
 # by Prometheus' own tool
