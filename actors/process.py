@@ -30,7 +30,7 @@ from service.broker import PulseBroker
 from service.catalog import Catalog
 from service.clock import ServerClock
 from service.errors import InvalidEvent, StoreUnavailable
-from service.identity import pid_started, this_worker
+from service.identity import is_gone, this_worker
 from service.job import FINAL, Hint, JobStatus
 from service.later import Later
 from service.mongo import connect
@@ -313,7 +313,7 @@ class WorkerProcess:
             if (
                 worker["_id"] != self.identity.id
                 and worker.get("process_space") == self.identity.process_space
-                and pid_started(worker["pid"]) != worker["pid_started"]
+                and is_gone(worker["pid"], worker["pid_started"])
             ):
                 _log.warning("a worker process is gone", extra={"worker": worker["_id"]})
                 self._workers.remove(worker["_id"])
