@@ -29,7 +29,7 @@ def release_unheld(supply: Supply) -> list[Hint]:
         jobs = supply.store.held_by(supply.worker_id, _unheld(supply, claims))
     finally:
         supply.alone.release()
-    jobs = [job for job in jobs if job.claims == claims[job.id]]
+    jobs = [job for job in jobs if job.claim == claims[job.id]]
     if not jobs:
         return []
     _log.warning("%d jobs whose claim got lost are given back", len(jobs))
@@ -38,10 +38,10 @@ def release_unheld(supply: Supply) -> list[Hint]:
     return [job.hint for job in jobs]
 
 
-def _unheld(supply: Supply, claims: Mapping[str, int]) -> list[str]:
+def _unheld(supply: Supply, claims: Mapping[str, str]) -> list[str]:
     return [job_id for job_id, claim in claims.items() if not _is_held(supply, job_id, claim)]
 
 
-def _is_held(supply: Supply, job_id: str, claim: int) -> bool:
+def _is_held(supply: Supply, job_id: str, claim: str) -> bool:
     held = supply.registry.get(job_id)
-    return held is not None and held.job.claims == claim
+    return held is not None and held.job.claim == claim
