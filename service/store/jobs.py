@@ -187,8 +187,8 @@ class JobStore:
         """Takes those of the jobs (of these types) that are pending, due and no suspects, for
         `worker`.
 
-        Who else asks for the same jobs gets none of them. Each claim raises `attempts` and `claims`,
-        and has a fencing token of its own.
+        Who else asks for the same jobs gets none of them. Each claim has a fencing token of its
+        own, and raises `attempts` and `claims`.
         """
         guard: Document = {"company": None}
         if types is not None:
