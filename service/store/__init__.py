@@ -10,7 +10,7 @@ from service.store.jobs import Accepted, JobStore
 from service.store.leader import LeaderLease
 from service.store.listing import Filter, Listing
 from service.store.stores import Stores
-from service.store.workers import Worker, WorkerStore
+from service.store.workers import Membership, Worker, WorkerStore
 
 __all__ = [
     "Accepted",
@@ -20,6 +20,7 @@ __all__ = [
     "JobStore",
     "LeaderLease",
     "Listing",
+    "Membership",
     "Stores",
     "Worker",
     "WorkerStore",
