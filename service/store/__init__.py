@@ -9,8 +9,9 @@ from service.store.indexes import ensure_indexes
 from service.store.jobs import Accepted, JobStore
 from service.store.leader import LeaderLease
 from service.store.listing import Filter, Listing
+from service.store.membership import Membership
 from service.store.stores import Stores
-from service.store.workers import Membership, Worker, WorkerStore
+from service.store.workers import Worker, WorkerStore
 
 __all__ = [
     "Accepted",

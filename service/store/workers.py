@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
@@ -10,8 +9,6 @@ from pymongo.database import Database
 
 from service.mongo import Document
 from service.store.guard import mongo_errors
-
-_LAST_BEAT_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,31 +90,3 @@ class WorkerStore:
     def _fresh(self) -> Document:
         age = {"$subtract": ["$$NOW", "$heartbeat_at"]}
         return {"$expr": {"$lt": [age, self._lease_ms]}}
-
-
-class Membership:
-    """A worker among the others, from its first heartbeat to its goodbye."""
-
-    def __init__(self, workers: WorkerStore, worker: Worker) -> None:
-        self._workers, self._worker = workers, worker
-        self._left = False
-        self._beating = threading.Lock()
-
-    def beat(self, processing: int) -> bool:
-        """Renews the lease on all that the worker holds; False where it has left. Raises
-        `StoreUnavailable`."""
-        with self._beating:
-            if not self._left:
-                self._workers.beat(self._worker, processing)
-            return not self._left
-
-    def leave(self) -> None:
-        """Removes the worker's document for good. Raises `StoreUnavailable`.
-
-        A heartbeat that is under way comes first: after this, it would bring the document back.
-        One that takes its time isn't waited for: then MongoDB hangs, and the lease must end.
-        """
-        self._left = True
-        if self._beating.acquire(timeout=_LAST_BEAT_SECONDS):
-            self._beating.release()
-        self._workers.remove(self._worker.id)
