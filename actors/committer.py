@@ -96,12 +96,16 @@ class Committer(threading.Thread):
                 self._wake.set()
 
     def _take(self) -> list[Settled]:
+        """The next batch. Two claims of one job, as after a freeze, are never in one: what was
+        fenced off is told by the job's id."""
         batch: list[Settled] = []
-        while self._ended and len(batch) < _MOST:
+        ids: set[str] = set()
+        while self._ended and len(batch) < _MOST and self._ended[0][0].job.id not in ids:
             held, ending = self._ended.popleft()
             if held.settled:
                 continue
             held.settled = True
+            ids.add(held.job.id)
             delay_ms = delay_after(held.job, ending, held.type.backoff, self._rng)
             held.job.cancel_requested = held.job.cancel_requested or held.cancelled
             batch.append(Settled(held, judge(held.job, ending, delay_ms)))

@@ -22,18 +22,20 @@ class Pace:
         """`most_seconds`: no look is put off for longer."""
         self._most_seconds = most_seconds
         self._next_at = 0.0
+        self._hurried = False
 
     @property
     def is_due(self) -> bool:
-        return time.monotonic() >= self._next_at
+        return self._hurried or time.monotonic() >= self._next_at
 
     def hurry(self) -> None:
-        """The next look is due now."""
-        self._next_at = 0.0
+        """The next look is due now; one that is under way may have passed by what it is for."""
+        self._hurried = True
 
     @contextmanager
     def look(self) -> Iterator[None]:
         """Times one look."""
+        self._hurried = False
         began = time.monotonic()
         try:
             yield

@@ -32,12 +32,12 @@ from service.catalog import Catalog
 from service.clock import ServerClock
 from service.complaints import Complaints
 from service.errors import InvalidEvent, StoreUnavailable
-from service.identity import pid_started, this_worker
+from service.identity import is_gone, this_worker
 from service.job import FINAL, Hint, JobStatus
 from service.later import Later
 from service.mongo import connect
 from service.settings import Settings, without_password
-from service.store import LeaderLease, Stores
+from service.store import LeaderLease, Membership, Stores
 
 _log = logging.getLogger(__name__)
 _LEADER_SECONDS = 5.0
@@ -78,6 +78,7 @@ class WorkerProcess:
         self.store = self._stores.jobs
         self._counters = self._stores.counters
         self._workers = self._stores.workers
+        self._membership = Membership(self._workers, self.identity)
         self._leader = LeaderLease(database, self.identity.id, _LEADER_SECONDS)
         self._lease = Lease(settings.lease_seconds)
         self._registry = Registry(worker.worker_threads, settings.async_concurrency, catalog)
@@ -152,15 +153,15 @@ class WorkerProcess:
         lapsed = self._lease.renewed > float("-inf") and not self._lease.is_valid
         sent = time.monotonic()
         self._stores.read_clock(self.clock)
-        self._workers.beat(self.identity, len(self._registry))
+        if not self._membership.beat(len(self._registry)):
+            return
         if lapsed:
             _log.warning("the lease lapsed: what hasn't started is given back")
             self.runner.give_back_waiting()
         if sent - self._lease.renewed > 2 * self._settings.heartbeat_seconds + 0.5:
             self._well_since = sent
         self._lease.renew(sent)
-        if not self._supply.draining.is_set():
-            self._leader.renew()
+        self._leader.renew()
 
     def look(self) -> None:
         """Notices what changed around this process: cancellations, stuck threads, and that
@@ -313,10 +314,12 @@ class WorkerProcess:
 
     def _give_up(self, why: str) -> None:
         _log.critical("this process gives its jobs back and exits: %s", why)
-        self.drain()
-        self.finish()
-        logging.shutdown()
-        os._exit(_STUCK_EXIT)
+        try:
+            self.drain()
+            self.finish()
+            logging.shutdown()
+        finally:  # a next look wouldn't find again what this one has ended
+            os._exit(_STUCK_EXIT)
 
     def _bury_neighbours(self, workers: Sequence[dict[str, Any]]) -> None:
         """Removes the documents of processes that this one can see are gone: no need to wait for
@@ -325,7 +328,7 @@ class WorkerProcess:
             if (
                 worker["_id"] != self.identity.id
                 and worker.get("process_space") == self.identity.process_space
-                and pid_started(worker["pid"]) != worker["pid_started"]
+                and is_gone(worker["pid"], worker["pid_started"])
             ):
                 _log.warning("a worker process is gone", extra={"worker": worker["_id"]})
                 self._workers.remove(worker["_id"])
@@ -405,7 +408,7 @@ class WorkerProcess:
         self._committer.stop()
         self.runner.loop.stop()
         with contextlib.suppress(StoreUnavailable):
-            self._workers.remove(self.identity.id)
+            self._membership.leave()
         return at_home
 
     def _wait_for_last_claim(self) -> None:

@@ -38,8 +38,8 @@ _LOOK_SECONDS = 1.0
 _NEWEST_SHARE = 0.1
 _SHORTEST_SECONDS = 1e-5
 
-Claim = tuple[str, int]
-"""A job's id and its fencing token: the same job may be held twice, under two claims."""
+Claim = tuple[str, str]
+"""A job's id and its claim's token: the same job may be held twice, under two claims."""
 
 
 class Stage(Enum):
@@ -81,7 +81,7 @@ class Held:
 
     @property
     def claim(self) -> Claim:
-        return self.job.id, self.job.claims
+        return self.job.id, self.job.claim
 
 
 class Registry:
@@ -243,7 +243,7 @@ class Registry:
         with self.changed:
             return [held for held in self._held.values() if held.since < before]
 
-    def holds(self, job_id: str, claim: int) -> bool:
+    def holds(self, job_id: str, claim: str) -> bool:
         return (job_id, claim) in self._held
 
     def wait_until_worth_a_claim(self, types: Iterable[EventType], seconds: float) -> None:

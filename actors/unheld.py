@@ -30,7 +30,7 @@ def release_unheld(supply: Supply) -> list[Hint]:
         jobs = supply.store.held_by(supply.worker_id, _unheld(supply, claims))
     finally:
         supply.alone.release()
-    jobs = [job for job in jobs if job.claims == claims[job.id]]
+    jobs = [job for job in jobs if job.claim == claims[job.id]]
     if not jobs:
         return []
     _log.warning("%d jobs whose claim got lost are given back", len(jobs))
@@ -40,5 +40,5 @@ def release_unheld(supply: Supply) -> list[Hint]:
     return [job.hint for job, verdict in given_back if verdict.status is JobStatus.PENDING]
 
 
-def _unheld(supply: Supply, claims: Mapping[str, int]) -> list[str]:
+def _unheld(supply: Supply, claims: Mapping[str, str]) -> list[str]:
     return [job_id for job_id, claim in claims.items() if not supply.registry.holds(job_id, claim)]

@@ -29,18 +29,44 @@ def this_worker(queues: list[str], threads: int) -> Worker:
 
 
 def process_space() -> str:
-    """The same text for processes whose pids mean the same: this boot, this PID namespace."""
+    """The same text for processes whose pids mean the same: this boot, this PID namespace.
+
+    A text of its own where /proc is missing, or shows the pids of another namespace.
+    """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
+        if int(os.readlink("/proc/self")) == os.getpid():
+            return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
     except OSError:
-        return f"unknown/{secrets.token_hex(8)}"
+        pass
+    return f"unknown/{secrets.token_hex(8)}"
 
 
 def pid_started(pid: int) -> int | None:
-    """When the process began, in the kernel's ticks since boot; None where there is none."""
+    """When the process began, in the kernel's ticks since boot; None where /proc doesn't say."""
+    fields = _stat(pid)
+    return None if fields is None else int(fields[19])
+
+
+def is_gone(pid: int, started: int) -> bool:
+    """Whether it is certain that the process which began then runs no more.
+
+    That /proc shows nothing means nothing: it may hide what others own (`hidepid`, systemd's
+    `ProtectProc`). A signal finds every process there is, also where it may not be sent.
+    """
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    fields = _stat(pid)
+    return fields is not None and (fields[0] in "ZX" or int(fields[19]) != started)
+
+
+def _stat(pid: int) -> list[str] | None:
+    """The kernel's fields on a process, its state first; None where they can't be read."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return None if fields[0] in "ZX" else int(fields[19])

@@ -87,7 +87,10 @@ class Job:
     attempts: int
     max_attempts: int
     claims: int
-    """The fencing token: raised by every claim, never lowered, so that no two claims share it."""
+    """How often it was claimed. No fence: where a primary's last writes are taken back, two claims
+    may have the same number."""
+    claim: str
+    """The fencing token: jobs that were claimed together share it, no two claims of one job do."""
     time_limit_ms: int
     created_at: datetime
     next_attempt_at: datetime | None

@@ -126,6 +126,7 @@ def make_job(**over: Any) -> Job:
         "attempts": 1,
         "max_attempts": 5,
         "claims": 1,
+        "claim": "a-claim",
         "time_limit_ms": 60_000,
         "created_at": NOW,
         "next_attempt_at": NOW,

@@ -9,6 +9,7 @@ from service.store.indexes import ensure_indexes
 from service.store.jobs import Accepted, JobStore
 from service.store.leader import LeaderLease
 from service.store.listing import Filter, Listing
+from service.store.membership import Membership
 from service.store.stores import Stores
 from service.store.workers import Worker, WorkerStore
 
@@ -20,6 +21,7 @@ __all__ = [
     "JobStore",
     "LeaderLease",
     "Listing",
+    "Membership",
     "Stores",
     "Worker",
     "WorkerStore",

@@ -58,6 +58,7 @@ _CLAIMED_FIELDS = dict.fromkeys(
         "attempts",
         "max_attempts",
         "claims",
+        "claim",
         "time_limit_ms",
         "created_at",
         "next_attempt_at",
@@ -201,8 +202,8 @@ class JobStore:
         """Takes those of the jobs (of these types) that are pending, due and no suspects, for
         `worker`.
 
-        Who else asks for the same jobs gets none of them. Each claim raises `attempts` and the
-        fencing token `claims`.
+        Who else asks for the same jobs gets none of them. Each claim has a fencing token of its
+        own, and raises `attempts` and `claims`.
         """
         guard: Document = {"company": None}
         if types is not None:
@@ -318,7 +319,8 @@ class JobStore:
         """Writes what became of claimed jobs; the ids of those that were taken away meanwhile.
 
         Each update is guarded by the claim that the job was run under. Sending a batch again after
-        a lost reply is harmless: what was applied is recognised by its entry in the history.
+        a lost reply is harmless: what was applied is recognised by its entry in the history. Of one
+        job a batch has one claim, as the answer names jobs.
         """
         matched = 0
         with mongo_errors():
@@ -348,7 +350,7 @@ class JobStore:
         if verdict.in_history:
             entry = [_history_entry(job, verdict)]
             update["$push"] = {"history": {"$each": entry, "$slice": -self._history_limit}}
-        guard = {"status": "processing", "claims": job.claims}
+        guard = {"status": "processing", "claim": job.claim}
         if len(group) == 1:
             return {"q": {"_id": job.id, **guard}, "u": update}
         ids = {"$in": [job.id for job, _ in group]}
@@ -365,7 +367,7 @@ class JobStore:
 
     def _fenced(self, batch: Sequence[tuple[Job, Verdict]]) -> set[str]:
         ids = [job.id for job, _ in batch]
-        fields = {"history": {"$slice": -_HISTORY_LOOK}, "status": 1, "claims": 1}
+        fields = {"history": {"$slice": -_HISTORY_LOOK}, "status": 1, "claims": 1, "worker": 1}
         now_there = {d["_id"]: d for d in self._jobs.find({"_id": {"$in": ids}}, fields)}
         return {
             job.id
@@ -384,11 +386,11 @@ class JobStore:
             )
         return [Stranded(_job(d), _crashes(d), len(found)) for d in found]
 
-    def claims_of(self, worker: str) -> dict[str, int]:
+    def claims_of(self, worker: str) -> dict[str, str]:
         """The fencing token of every job that is `processing` under this worker."""
         query = {"status": "processing", "worker": worker}
         with mongo_errors():
-            return {d["_id"]: d["claims"] for d in self._jobs.find(query, {"claims": 1})}
+            return {d["_id"]: d["claim"] for d in self._jobs.find(query, {"claim": 1})}
 
     def held_by(self, worker: str, job_ids: Sequence[str]) -> list[Job]:
         """Those of the jobs that are `processing` under this worker."""
@@ -417,7 +419,7 @@ class JobStore:
 
     def progress(self, job: Job, value: Any) -> None:
         """Sets the job's `progress`, while it is run under this claim."""
-        guard = {"_id": job.id, "status": "processing", "claims": job.claims}
+        guard = {"_id": job.id, "status": "processing", "claim": job.claim}
         with mongo_errors():
             self._jobs.update_one(guard, {"$set": {"progress": value}})
 
@@ -514,15 +516,15 @@ class JobStore:
 
 
 def _alike(batch: Sequence[tuple[Job, Verdict]]) -> Iterable[_Alike]:
-    """The batch in groups that the same update serves: the same fencing token, the same attempt of
-    the same worker, completed at the same time with the same result."""
+    """The batch in groups that the same update serves: claimed together, each in the same attempt,
+    completed at the same time with the same result."""
     groups: dict[object, list[tuple[Job, Verdict]]] = defaultdict(list)
     for job, verdict in batch:
         key: object = job.id
         if verdict.status is JobStatus.COMPLETED:
             result = repr(verdict.result)
             times = (verdict.started_at or job.started_at, verdict.at)
-            key = (job.claims, job.attempts, job.worker, times, result)
+            key = (job.claim, job.attempts, times, result)
         groups[key].append((job, verdict))
     return groups.values()
 
@@ -624,6 +626,7 @@ def _job(document: Document) -> Job:
         attempts=document["attempts"],
         max_attempts=document["max_attempts"],
         claims=document["claims"],
+        claim=document["claim"],
         time_limit_ms=document["time_limit_ms"],
         created_at=document["created_at"],
         next_attempt_at=document["next_attempt_at"],
@@ -653,7 +656,8 @@ def _is_applied(job: Job, verdict: Verdict, document: Document) -> bool:
     unstarted leaves no entry: that it isn't ours any more is all that it says, unless it is final.
     """
     if not verdict.in_history and verdict.status in FINAL:
-        return (document.get("status"), document.get("claims")) == (verdict.status, job.claims)
+        found = (document.get("status"), document.get("claims"), document.get("worker"))
+        return found == (verdict.status, job.claims, job.worker)
     return not verdict.in_history or any(
         entry["attempt"] == job.attempts
         and entry["worker"] == job.worker

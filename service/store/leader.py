@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 from pymongo.database import Database
@@ -20,17 +21,23 @@ class LeaderLease:
         self._holder, self._seconds = holder, seconds
         self._held_until = float("-inf")
         self._ticked = False
+        self._resigned = False
+        self._renewing = threading.Lock()
 
     def renew(self) -> bool:
-        """Takes or keeps the lease where it is free, ours or expired; whether it is ours now.
+        """Takes or keeps the lease where it is free, ours or expired; whether it is ours now. Does
+        nothing once resigned.
 
         Notes in its document whether a tick of the sweep has ended since the last time.
         """
-        asked = time.monotonic()
-        with mongo_errors():
-            won = self._take() or (self._found() and self._take())
-        self._held_until = asked + self._seconds if won else float("-inf")
-        return self.is_held
+        with self._renewing:
+            if self._resigned:
+                return False
+            asked = time.monotonic()
+            with mongo_errors():
+                won = self._take() or (self._found() and self._take())
+            self._held_until = asked + self._seconds if won else float("-inf")
+            return self.is_held
 
     def _take(self) -> bool:
         free = {"$expr": {"$lt": ["$until", "$$NOW"]}}
@@ -70,8 +77,11 @@ class LeaderLease:
             self._leases.update_one({"_id": "sweep", "holder": holder}, {"$set": free})
 
     def resign(self) -> None:
-        """Frees the lease at once, so that the next leader needn't wait for its end."""
-        self._held_until = float("-inf")
+        """Frees the lease at once and for good, so that the next leader needn't wait for its end. A
+        renewal that is under way comes first."""
+        self._resigned = True
+        with self._renewing:
+            self._held_until = float("-inf")
         self.bury(self._holder)
 
 

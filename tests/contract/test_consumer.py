@@ -782,6 +782,18 @@ def test_what_is_held_and_what_others_hold_is_not_given_back(bench: Bench) -> No
     assert bench.store.holders() == {"me", "other"}
 
 
+def test_a_lost_claim_is_told_from_a_held_one_with_the_same_number(bench: Bench) -> None:
+    """A primary took the held one back, and the reply to the second one was lost."""
+    (job_id,) = bench.post()
+    bench.look()
+    held = bench.supply.registry.get(job_id)
+    assert held is not None
+    query, other = {"_id": job_id, "claims": held.job.claims}, {"$set": {"claim": "another"}}
+    assert bench.store._jobs.update_one(query, other).matched_count == 1
+    assert [h.job_id for h in release_unheld(bench.supply)] == [job_id]
+    assert status(bench, job_id) == ("pending", 0)
+
+
 def test_nothing_is_given_back_while_a_claim_is_under_way(bench: Bench) -> None:
     claimed(bench.store, worker="me")
     with bench.supply.alone:

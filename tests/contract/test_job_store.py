@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from itertools import count
 from typing import Any
@@ -517,6 +517,91 @@ def test_two_workers_that_end_one_attempt_alike_at_the_same_moment_are_told_apar
     assert second.attempts == first.attempts
     assert finish(store, second)
     assert not finish(store, first)
+
+
+def roll_back(database: Database[Any], jobs: Sequence[Job]) -> None:
+    """As a primary does that comes back: what it wrote and no other had is gone, so the next claim
+    takes the same number."""
+    before = {"$set": {"status": "pending"}, "$inc": {"attempts": -1, "claims": -1}}
+    ids = {"$in": [job.id for job in jobs]}
+    database["jobs"].update_many({"_id": ids}, before | {"$unset": {"claim": "", "worker": ""}})
+
+
+def claimed_twice(
+    store: JobStore, database: Database[Any], count: int, *, second: str
+) -> tuple[list[Job], list[Job]]:
+    """Claims that a change of primary took back, and the next ones of the same jobs."""
+    ids = accept_many(store, count)
+    first = store.claim(ids, "worker-1", NOW)
+    roll_back(database, first)
+    again = store.claim(ids, second, NOW)
+    assert [job.claims for job in again] == [job.claims for job in first] == [1] * count
+    return first, again
+
+
+@pytest.mark.parametrize("second", ["worker-2", "worker-1"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_of_two_claims_with_one_number_only_the_one_that_stands_counts(
+    store: JobStore, database: Database[Any], count: int, second: str
+) -> None:
+    late, right = claimed_twice(store, database, count, second=second)
+    late_end, right_end = ending(result="late"), ending(result="right", finished_at=ahead(1))
+    assert store.finish([(job, judge(job, late_end, 0)) for job in late]) == {j.id for j in late}
+    assert {store.get(job.id)["status"] for job in late} == {"processing"}
+    assert store.finish([(job, judge(job, right_end, 0)) for job in right]) == set()
+    assert [store.get(job.id)["result"] for job in right] == ["right"] * count
+
+
+@pytest.mark.parametrize("outcome", [o for o in Outcome if o is not Outcome.COMPLETED])
+def test_a_claim_that_was_taken_back_ends_nobody_elses(
+    store: JobStore, database: Database[Any], outcome: Outcome
+) -> None:
+    (late,), (right,) = claimed_twice(store, database, 1, second="worker-2")
+    finish(store, late, outcome)
+    assert store.get(right.id)["status"] == "processing"
+    assert finish(store, right)
+
+
+def test_a_claim_that_was_taken_back_shows_no_progress(
+    store: JobStore, database: Database[Any]
+) -> None:
+    (late,), (right,) = claimed_twice(store, database, 1, second="worker-2")
+    store.progress(late, "late")
+    assert "progress" not in store.get(late.id)
+    store.progress(right, "right")
+    assert store.get(right.id)["progress"] == "right"
+
+
+def test_a_rescue_takes_no_job_from_who_claimed_it_under_the_same_number(
+    store: JobStore, database: Database[Any]
+) -> None:
+    lost = claimed(store, worker="dead")
+    stranded = store.stranded("dead")
+    roll_back(database, [lost])
+    right = claim(store, lost.id, worker="worker-2")
+    assert store.finish([(s.job, judge_stranded(s, NOW)) for s in stranded]) == {lost.id}
+    assert finish(store, right)
+
+
+def test_a_late_cancellation_is_not_taken_for_anothers_under_the_same_number(
+    store: JobStore, database: Database[Any]
+) -> None:
+    (late,), (right,) = claimed_twice(store, database, 1, second="worker-2")
+    late.cancel_requested = right.cancel_requested = True
+    assert finish(store, right, Outcome.UNSTARTED)
+    assert finish(store, right, Outcome.UNSTARTED), "sent again after a lost reply"
+    assert not finish(store, late, Outcome.UNSTARTED)
+
+
+def test_the_same_end_of_jobs_from_several_claims_is_guarded_by_each_ones_own(
+    store: JobStore, database: Database[Any]
+) -> None:
+    """One worker claimed them all, and one of them twice."""
+    (late,), (right,) = claimed_twice(store, database, 1, second="worker-1")
+    others = store.claim(accept_many(store, 2), "worker-1", NOW)
+    batch = [(job, judge(job, ending(result=1), 0)) for job in [late, *others]]
+    assert store.finish(batch) == {late.id}
+    assert finish(store, right)
 
 
 def test_a_fenced_outcome_leaves_its_neighbours_alone(store: JobStore) -> None:

@@ -292,6 +292,22 @@ def test_a_run_beyond_its_limit_has_a_grace(process: WorkerProcess, exits: list[
     assert exits == []
 
 
+def test_a_process_that_gives_up_exits_whatever_its_goodbye_comes_to(
+    process: WorkerProcess, exits: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("as asked")
+
+    held = hold(process)
+    process._registry.start(held.job.id)
+    held.deadline = time.monotonic() - 60
+    with monkeypatch.context() as broken:
+        broken.setattr(process._leader, "resign", fail)
+        with pytest.raises(Exited):
+            process.look()
+    assert exits == [70]
+
+
 @pytest.mark.parametrize("which", ["committer", "consumer", "worker"])
 def test_a_process_that_lost_a_thread_exits(
     process: WorkerProcess, exits: list[int], which: str
@@ -357,6 +373,18 @@ def test_a_process_that_stops_leaves_the_lead_at_once(make_process: MakeProcess)
     other.beat()
     assert other._leader.is_held
     assert not leader._leader.is_held
+
+
+def test_a_process_that_stops_takes_no_lead_over_from_a_neighbour_that_is_gone(
+    make_process: MakeProcess, workers: WorkerStore
+) -> None:
+    leader, other = make_process(), make_process()
+    leader.drain()
+    workers.beat(make_worker("gone", process_space=process_space(), pid_started=5), processing=0)
+    leader.look()
+    assert "gone" not in {w["_id"] for w in workers.all()}
+    other.beat()
+    assert other._leader.is_held
 
 
 def test_right_after_an_outage_nobody_is_dead_for_an_old_heartbeat(
@@ -436,6 +464,56 @@ def test_a_process_that_stops_gives_back_what_has_not_started_and_says_goodbye(
     assert status(process, held) == ("pending", 0)
     assert workers.all() == []
     assert process._broker.client.llen("dramatiq:default") == 1
+
+
+@pytest.mark.parametrize("during", ["read_clock", "beat"])
+def test_a_heartbeat_that_is_under_way_does_not_outlive_the_goodbye(
+    process: WorkerProcess,
+    workers: WorkerStore,
+    monkeypatch: pytest.MonkeyPatch,
+    during: str,
+) -> None:
+    owner: Any = process._stores if during == "read_clock" else process._stores.workers
+    call, begun, go_on = getattr(owner, during), threading.Event(), threading.Event()
+
+    def late(*arguments: Any) -> None:
+        begun.set()
+        assert go_on.wait(5)
+        call(*arguments)
+
+    monkeypatch.setattr(owner, during, late)
+    beat, goodbye = (threading.Thread(target=f) for f in (process.beat, process.finish))
+    beat.start()
+    assert begun.wait(5)
+    goodbye.start()
+    goodbye.join(0.5)
+    go_on.set()
+    beat.join(5)
+    goodbye.join(5)
+    assert workers.all() == []
+
+
+def test_after_its_goodbye_a_process_counts_on_nothing(process: WorkerProcess) -> None:
+    process.finish()
+    process._lease.renew(time.monotonic() - 60)
+    process.beat()
+    assert not process._lease.is_valid
+
+
+def test_a_process_lets_no_heartbeat_keep_it_from_stopping(
+    process: WorkerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where MongoDB hangs, the end of the lease tells the others."""
+    begun, go_on = threading.Event(), threading.Event()
+    monkeypatch.setattr(process._stores.workers, "beat", lambda *_: begun.set() or go_on.wait(20))
+    beat = threading.Thread(target=process.beat)
+    beat.start()
+    assert begun.wait(5)
+    began = time.monotonic()
+    process.finish()
+    assert time.monotonic() - began < 4
+    go_on.set()
+    beat.join(5)
 
 
 def test_a_process_that_stops_lets_its_jobs_finish(make_process: MakeProcess) -> None:

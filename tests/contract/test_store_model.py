@@ -48,6 +48,8 @@ class Modelled:
     status: str = "pending"
     attempts: int = 0
     claims: int = 0
+    claim: str | None = None
+    """The fencing token of the claim that stands."""
     holder: str | None = None
     cancel_requested: bool = False
     company: int | None = None
@@ -127,7 +129,7 @@ class StoreModel(RuleBasedStateMachine):
 
     def is_current(self, claim: Job) -> bool:
         job = self.jobs[claim.id]
-        return job.status == "processing" and job.claims == claim.claims
+        return job.status == "processing" and job.claim == claim.claim
 
     def count(self, deltas: Deltas) -> None:
         Counters(self.database).add(deltas)
@@ -209,8 +211,26 @@ class StoreModel(RuleBasedStateMachine):
             job.status, job.holder = "processing", worker
             job.attempts += 1
             job.claims += 1
+            job.claim = claim.claim
             assert (claim.attempts, claim.claims) == (job.attempts, job.claims)
             self.given_out.append(claim)
+
+    @precondition(lambda self: self.current)
+    @rule(data=st.data())
+    def claim_is_taken_back(self, data: st.DataObject) -> None:
+        """As by a primary that comes back: what it wrote and no other had is gone."""
+        (claim, *_) = self.some_claims(data, self.current)
+        job = self.jobs[claim.id]
+        self.database["jobs"].update_one(
+            {"_id": job.id},
+            {
+                "$set": {"status": "pending"},
+                "$inc": {"attempts": -1, "claims": -1},
+                "$unset": {"claim": "", "worker": "", "cancel_requested": ""},
+            },
+        )
+        job.attempts, job.claims, job.cancel_requested = job.attempts - 1, job.claims - 1, False
+        job.waits(claim.next_attempt_at or self.now)
 
     # the end of an attempt, in time or late
 
@@ -439,8 +459,8 @@ class StoreModel(RuleBasedStateMachine):
     def no_budget_is_exceeded_and_nothing_completes_twice(self, job: Modelled) -> None:
         assert 0 <= job.attempts <= job.max_attempts
         assert job.outcomes.count("completed") <= 1
-        tokens = [claim.claims for claim in self.given_out if claim.id == job.id]
-        assert tokens == sorted(set(tokens))
+        tokens = [claim.claim for claim in self.given_out if claim.id == job.id]
+        assert len(tokens) == len(set(tokens))
 
     def job_is_in_one_place_only(self) -> None:
         """It waits, or one claim on it counts, or it is final."""

@@ -196,6 +196,37 @@ def test_who_resigns_frees_the_lead_at_once(lease: Any) -> None:
     assert second.renew()
 
 
+def test_who_has_resigned_takes_no_lead_again(lease: Any) -> None:
+    first, second = lease("a"), lease("b")
+    first.resign()
+    assert not first.renew()
+    assert second.renew()
+
+
+def test_a_renewal_that_is_under_way_does_not_outlive_the_resignation(
+    lease: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = lease("a"), lease("b")
+    take, begun, go_on = first._take, threading.Event(), threading.Event()
+
+    def take_late() -> bool:
+        begun.set()
+        assert go_on.wait(5)
+        return bool(take())
+
+    monkeypatch.setattr(first, "_take", take_late)
+    renewal, resignation = (threading.Thread(target=f) for f in (first.renew, first.resign))
+    renewal.start()
+    assert begun.wait(5)
+    resignation.start()
+    resignation.join(0.2)
+    go_on.set()
+    renewal.join(5)
+    resignation.join(5)
+    assert not first.is_held
+    assert second.renew()
+
+
 def test_who_does_not_lead_resigns_nobody_else(lease: Any) -> None:
     first, second = lease("a"), lease("b")
     first.renew()

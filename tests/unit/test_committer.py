@@ -176,6 +176,21 @@ def test_of_several_endings_the_first_one_counts(bench: Bench) -> None:
     assert len(bench.broker.acked) == 1
 
 
+def test_two_claims_of_one_job_are_never_written_together(bench: Bench) -> None:
+    """Of a worker that was frozen: the store tells by the job's id what it fenced off."""
+    other, late = bench.held(), bench.held(claim="late")
+    right = bench.held(id=late.job.id, claim="right")
+    bench.store.gate.clear()
+    bench.end(bench.held())
+    assert eventually(lambda: bench.store.asked)
+    for held in (other, late, right):
+        bench.end(held)
+    bench.store.gate.set()
+    bench.settle()
+    written = [[job.claim for job, _ in batch] for batch in bench.store.batches]
+    assert written == [["a-claim"], ["a-claim", "late"], ["right"]]
+
+
 def test_a_job_without_a_message_is_not_acked(bench: Bench) -> None:
     held = bench.held()
     held.message_key = None

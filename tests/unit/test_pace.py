@@ -72,6 +72,17 @@ def test_who_is_in_a_hurry_need_not_wait(clock: Clock) -> None:
     assert pace.is_due
 
 
+def test_a_hurry_that_comes_during_a_look_is_for_the_next_one(clock: Clock) -> None:
+    """The look may have passed by what it comes for."""
+    pace = Pace()
+    with pace.look():
+        clock.now += 1.0
+        pace.hurry()
+    assert pace.is_due
+    look(pace, clock, 1.0)
+    assert not pace.is_due
+
+
 def test_a_vigil_is_awake_for_a_while_and_then_looks_now_and_then(clock: Clock) -> None:
     vigil = Vigil(awake_seconds=30, calm_seconds=10)
     vigil.looked()

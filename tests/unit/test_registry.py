@@ -214,13 +214,13 @@ def test_a_job_claimed_again_while_its_former_run_goes_on_is_held_twice() -> Non
     registry = make_registry(threads=4)
     (first,) = hold(registry, 1, id="a")
     assert registry.start("a") is first
-    (second,) = hold(registry, 1, id="a", claims=2)
+    (second,) = hold(registry, 1, id="a", claim="second")
     assert registry.running() == [first]
     assert registry.start("a") is second
     assert registry.running() == [first, second]
     registry.remove([first])
     assert registry.running() == [second]
-    assert (registry.holds("a", 1), registry.holds("a", 2)) == (False, True)
+    assert [registry.holds("a", one.job.claim) for one in (first, second)] == [False, True]
     registry.remove([second])
     assert len(registry) == 0
     assert registry.room(SLOW) == 4
@@ -229,7 +229,7 @@ def test_a_job_claimed_again_while_its_former_run_goes_on_is_held_twice() -> Non
 def test_a_job_claimed_again_before_it_began_is_held_once() -> None:
     registry = make_registry(threads=4)
     (first,) = hold(registry, 1, id="a")
-    (second,) = hold(registry, 1, id="a", claims=2)
+    (second,) = hold(registry, 1, id="a", claim="second")
     assert first.stage is Stage.DROPPED
     assert registry.start("a") is second
     registry.remove([first, second])
