@@ -69,7 +69,7 @@ class Committer(threading.Thread):
 
     def put(self, held: Held, ending: Ending) -> None:
         """Hands over how a job's run ended. Of several endings the first one counts."""
-        self._registry.free_place(held)
+        self._registry.free_place(held, ending.result_bytes)
         self._idle.clear()
         self._ended.append((held, ending))
         if not self._wake.is_set():

@@ -236,20 +236,31 @@ class JobConsumer(Consumer):
                 wanted[message.args[0]] = (key, message)
         try:
             if wanted:
-                done += self._claim(wanted)
+                done += self._claim(wanted, excess)
         except StoreUnavailable:
             excess += wanted.values()
             raise
         finally:
             self._tidy(done, excess, any_taken=bool(wanted))
 
-    def _claim(self, wanted: dict[str, tuple[bytes, MessageProxy]]) -> list[bytes]:
-        """Claims the jobs; the keys of messages whose job somebody else has (duplicates)."""
+    def _claim(
+        self,
+        wanted: dict[str, tuple[bytes, MessageProxy]],
+        excess: list[tuple[bytes, MessageProxy]],
+    ) -> list[bytes]:
+        """Claims the jobs; the keys of messages whose job somebody else has (duplicates). Those of
+        jobs that are too large to be held now join the `excess`."""
         supply = self._supply
         with supply.alone:
             supply.registry.wait_until_not_alone(supply.draining)
-            jobs = supply.store.claim(list(wanted), supply.worker_id, supply.clock.now())
+            jobs = supply.store.claim(
+                list(wanted),
+                supply.worker_id,
+                supply.clock.now(),
+                most_bytes=supply.registry.room_bytes,
+            )
             crash_point("worker.after_claim")
+            excess += [wanted.pop(job.id) for job in jobs if job.size is None]
             held = self._hold(jobs, wanted)
         return [key for job_id, (key, _) in wanted.items() if job_id not in held]
 
@@ -260,12 +271,13 @@ class JobConsumer(Consumer):
         *,
         popped: bool = False,
     ) -> set[str]:
-        """Queues claimed jobs for the threads; their ids."""
-        held, unknown = [], []
+        """Queues claimed jobs for the threads; their ids. Gives back the others."""
+        held, others = [], []
         for job in jobs:
             event_type = self._supply.catalog.get(job.type)
-            if event_type is None:
-                unknown.append(job)  # the message that it came by lied about its type
+            # Too large to be held now, or the message that it came by lied about its type.
+            if job.size is None or event_type is None:
+                others.append(job)
                 continue
             key, message = messages.get(job.id) or (None, MessageProxy(hint_message(job.hint)))
             message.options["priority"] = job.priority
@@ -276,9 +288,9 @@ class JobConsumer(Consumer):
             held.append(Held(job, event_type, message, key, popped))
         self._supply.registry.add(held)
         self._ready.extend(h.message for h in held)
-        if unknown:
+        if others:
             unstarted = Ending(Outcome.UNSTARTED, self._supply.clock.now())
-            self._supply.store.finish([(job, judge(job, unstarted, 0)) for job in unknown])
+            self._supply.store.finish([(job, judge(job, unstarted, 0)) for job in others])
         return {h.job.id for h in held}
 
     def _put_aside(self, key: bytes, why: str) -> None:
@@ -332,7 +344,10 @@ class JobConsumer(Consumer):
         with supply.alone:
             supply.registry.wait_until_not_alone(supply.draining)
             jobs = supply.store.claim(
-                [h.job_id for h in hints], supply.worker_id, supply.clock.now()
+                [h.job_id for h in hints],
+                supply.worker_id,
+                supply.clock.now(),
+                most_bytes=supply.registry.room_bytes,
             )
             self._hold(jobs, {})
         return True
@@ -365,8 +380,9 @@ class JobConsumer(Consumer):
             ids = [job_id for job_id, least in waiting if least >= company][:company]
             supply.registry.wait_until_at_most(0, _QUIET_SECONDS)
             if not supply.draining.is_set():
-                now = supply.clock.now()
-                self._hold(supply.store.claim_suspects(ids, supply.worker_id, now), {})
+                now, room = supply.clock.now(), supply.registry.room_bytes
+                jobs = supply.store.claim_suspects(ids, supply.worker_id, now, most_bytes=room)
+                self._hold(jobs, {})
 
     # how many
 

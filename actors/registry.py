@@ -2,7 +2,10 @@
 
 How many it may hold follows how fast they run: hundreds of jobs of a millisecond, no more than
 there are threads of jobs of a second, so that no job sits behind a busy worker while another idles.
-Jobs of asynchronous handlers start at once and are bounded by a setting.
+Jobs of asynchronous handlers start at once and are bounded by a setting. And whatever their number,
+their documents and the results that aren't written yet have no more bytes than another setting
+says, beyond it at most one job: claiming asks for as many jobs as fit by what those before had on
+average, and gives back what turns out to be too much.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ _RATE_MEMORY_SECONDS = 1.0
 _SLOW_SECONDS = 0.15
 _ALONE_SECONDS = 5.0
 _ALONE_MOST_SECONDS = 600.0
+_MEAN_MEMORY_JOBS = 256
 
 
 class Stage(Enum):
@@ -60,21 +64,31 @@ class Held:
     """Monotonic time of its time limit, once it runs."""
     task: Any = None
     """The asyncio task of an asynchronous handler."""
+    size: int = 0
+    """Bytes of its document, and of its result once there is one."""
 
     def __post_init__(self) -> None:
         self.cancelled = self.cancelled or self.job.cancel_requested
+        self.size = self.job.size or 0
 
 
 class Registry:
     """Every `Held` of this process, by job id. Thread-safe."""
 
-    def __init__(self, threads: int, async_concurrency: int, types: Iterable[EventType]) -> None:
+    def __init__(
+        self,
+        threads: int,
+        async_concurrency: int,
+        types: Iterable[EventType],
+        max_bytes: int = 16_777_216,
+    ) -> None:
         self._held: dict[str, Held] = {}
         self._suspects: set[Held] = set()
         self._running: Counter[str] = Counter()
         self._counts = {True: 0, False: 0}
         self.changed = threading.Condition()
         self._threads, self._async_concurrency = threads, async_concurrency
+        self._max_bytes, self._bytes, self._mean_bytes = max_bytes, 0, 0.0
         self._rate = Rate(_RATE_MEMORY_SECONDS)
         self._types = list(types)
         kinds = Counter(t.is_async for t in self._types)
@@ -89,9 +103,19 @@ class Registry:
     def room(self, is_async: bool) -> int:
         """How many more jobs of this kind the process should hold."""
         if is_async:
-            return self._async_concurrency - self._counts[True]
-        ahead = min(_MOST_WAITING, int(self._rate.per_second() * _HORIZON_SECONDS))
-        return self._threads + ahead - self._counts[False]
+            places = self._async_concurrency - self._counts[True]
+        else:
+            ahead = min(_MOST_WAITING, int(self._rate.per_second() * _HORIZON_SECONDS))
+            places = self._threads + ahead - self._counts[False]
+        room_bytes = self._max_bytes - self._bytes
+        if room_bytes > places * self._mean_bytes:
+            return places
+        return max(1, int(room_bytes / self._mean_bytes)) if room_bytes > 0 else 0
+
+    @property
+    def room_bytes(self) -> int:
+        """How many more bytes of jobs the process should hold."""
+        return self._max_bytes - self._bytes
 
     def saturated(self) -> list[str]:
         """Types that hold all that one type may, so that a slow one leaves room for the others."""
@@ -124,13 +148,25 @@ class Registry:
 
     def add(self, held: Iterable[Held]) -> None:
         with self.changed:
+            count, before = 0, self._bytes
             for one in held:
+                count += 1
+                self._bytes += one.size
                 self._held[one.job.id] = one
                 if one.job.company is not None:
                     one.alone_until = time.monotonic() + _alone_seconds(one.job.deaths)
                     self._suspects.add(one)
                 self._running[one.type.name] += 1
                 self._counts[one.type.is_async] += 1
+            if count:
+                self._learn_size(count, (self._bytes - before) / count)
+
+    def _learn_size(self, count: int, mean_bytes: float) -> None:
+        """So large were so many jobs: up at once, because too many would have to be given back;
+        down with time."""
+        share = min(1.0, count / _MEAN_MEMORY_JOBS)
+        smoothed = self._mean_bytes + share * (mean_bytes - self._mean_bytes)
+        self._mean_bytes = max(mean_bytes, smoothed)
 
     def start(self, job_id: str) -> Held | None:
         """The job, now running; None where it was given back meanwhile."""
@@ -150,12 +186,16 @@ class Registry:
                 held.stage = Stage.DROPPED
             return waiting
 
-    def free_place(self, held: Held) -> None:
-        """Its run has ended: the next job needn't wait until the outcome is written.
+    def free_place(self, held: Held, result_bytes: int = 0) -> None:
+        """Its run has ended: the next job needn't wait until the outcome is written, unless the
+        bytes of those that wait for it are too many.
 
         Nobody is woken for that, so that those who look for room find more of it together.
         """
         with self.changed:
+            if held.has_place:
+                held.size += result_bytes
+                self._bytes += result_bytes
             self._free_place(held)
 
     def _free_place(self, held: Held) -> None:
@@ -170,6 +210,8 @@ class Registry:
             for one in held:
                 if self._held.get(one.job.id) is one:
                     del self._held[one.job.id]
+                self._bytes -= one.size
+                one.size = 0
                 self._suspects.discard(one)
                 self._free_place(one)
                 if not one.type.is_async:
@@ -199,8 +241,11 @@ class Registry:
             return self.changed.wait_for(lambda: len(self._held) <= count, seconds)
 
     def wait_until_not_alone(self, unless: threading.Event) -> None:
-        """Waits until no suspect of this process is in its first moments."""
+        """Waits until no suspect of this process is in its first moments, and until there is room
+        for the bytes of a job: others may have claimed since this consumer looked."""
         with self.changed:
+            while self.room_bytes <= 0 and not unless.is_set():
+                self.changed.wait(1.0)
             while self._suspects and not unless.is_set():
                 seconds = max(h.alone_until for h in self._suspects) - time.monotonic()
                 if seconds <= 0:

@@ -84,6 +84,7 @@ class Job:
     queue: str
     priority: str
     payload: dict[str, Any]
+    """Empty where it wasn't read, because only what becomes of the job matters."""
     attempts: int
     max_attempts: int
     claims: int
@@ -100,6 +101,8 @@ class Job:
     cancel_requested: bool = False
     request_id: str | None = None
     traceparent: str | None = None
+    size: int | None = None
+    """Bytes of its document as BSON; None where its payload wasn't read."""
 
     @property
     def hint(self) -> Hint:
@@ -118,6 +121,8 @@ class Ending:
     """The wait that the handler asked for; None: the type's backoff says."""
     started_at: datetime | None = None
     """When the handler itself began; None where it never did."""
+    result_bytes: int = 0
+    """Of the result as JSON; 0: nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +141,8 @@ class Verdict:
     died: bool = False
     """Whether a process died over it."""
     started_at: datetime | None = None
+    result_bytes: int = 0
+    """Of the result as JSON; 0: nobody knows."""
 
     @property
     def in_history(self) -> bool:
@@ -149,7 +156,12 @@ def judge(job: Job, ending: Ending, delay_ms: int) -> Verdict:
         return _give_back(job, ending)
     if ending.outcome is Outcome.COMPLETED:
         return Verdict(
-            JobStatus.COMPLETED, ending.outcome, at, ending.result, started_at=ending.started_at
+            JobStatus.COMPLETED,
+            ending.outcome,
+            at,
+            ending.result,
+            started_at=ending.started_at,
+            result_bytes=ending.result_bytes,
         )
     if ending.outcome is Outcome.CANCELLED or job.cancel_requested:
         return Verdict(JobStatus.CANCELLED, ending.outcome, at, started_at=ending.started_at)

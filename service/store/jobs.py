@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -33,6 +34,7 @@ from service.job import (
 )
 from service.mongo import Document
 from service.store import commands
+from service.store.batches import fitting
 from service.store.guard import mongo_errors
 
 _DUPLICATE_KEY = 11000
@@ -40,8 +42,16 @@ _CLAIM_SLACK = timedelta(milliseconds=100)
 """Two processes' readings of the server's clock may differ by some milliseconds; a claim that came
 a moment early by that must not be refused, because its message would be gone."""
 
-_MOST_RESULT_CHARACTERS = 8_000_000
-"""A character takes up to four bytes, and a message to the server at most 48 million."""
+_MOST_RESULT_BYTES = 4_000_000
+"""Of results in one message, as JSON: BSON takes up to seven times as many, and a message to the
+server at most 48 million."""
+
+_MOST_STATEMENTS = 1_000
+"""In one message; each has an error's text up to twice, so that more need too long for a time-out
+as well."""
+
+_LONGEST_ALIKE_BYTES = 1_000
+"""Results longer than that are not compared: to put them side by side takes time and memory."""
 
 _HISTORY_LOOK = 5
 """How many entries may have been added between a write whose reply was lost and the next try."""
@@ -69,6 +79,7 @@ _CLAIMED_FIELDS = dict.fromkeys(
     1,
 )
 
+_WITHOUT_PAYLOAD = {name: 1 for name in _CLAIMED_FIELDS if name != "payload"}
 
 _Alike = list[tuple[Job, Verdict]]
 """Jobs that end alike."""
@@ -182,24 +193,39 @@ class JobStore:
         worker: str,
         now: datetime,
         types: Sequence[str] | None = None,
+        *,
+        most_bytes: float = math.inf,
     ) -> list[Job]:
         """Takes those of the jobs (of these types) that are pending, due and no suspects, for
         `worker`.
 
         Who else asks for the same jobs gets none of them. Each claim raises `attempts` and the
-        fencing token `claims`.
+        fencing token `claims`. Jobs beyond `most_bytes` (of BSON; one job in any case) come without
+        their payload, `size` None: they are claimed, and the caller has to give them back.
         """
         guard: Document = {"company": None}
         if types is not None:
             guard["type"] = {"$in": list(types)}
-        return self._claim(job_ids, worker, now, guard)
+        return self._claim(job_ids, worker, now, guard, most_bytes)
 
-    def claim_suspects(self, job_ids: Sequence[str], worker: str, now: datetime) -> list[Job]:
+    def claim_suspects(
+        self,
+        job_ids: Sequence[str],
+        worker: str,
+        now: datetime,
+        *,
+        most_bytes: float = math.inf,
+    ) -> list[Job]:
         """Like `claim`, for jobs that were held by a process that died."""
-        return self._claim(job_ids, worker, now, {"company": {"$exists": True}})
+        return self._claim(job_ids, worker, now, {"company": {"$exists": True}}, most_bytes)
 
     def _claim(
-        self, job_ids: Sequence[str], worker: str, now: datetime, guard: Document
+        self,
+        job_ids: Sequence[str],
+        worker: str,
+        now: datetime,
+        guard: Document,
+        most_bytes: float,
     ) -> list[Job]:
         token = f"{self._claim_prefix}-{next(self._claim_number)}"
         free = {"status": "pending", "next_attempt_at": {"$lte": now + _CLAIM_SLACK}, **guard}
@@ -215,17 +241,35 @@ class JobStore:
         }
         with mongo_errors():
             if len(job_ids) == 1:
-                document = commands.find_and_modify(
+                raw = commands.find_and_modify(
                     self._database, "jobs", {"_id": job_ids[0], **free}, update, _CLAIMED_FIELDS
                 )
-                return [] if document is None else [_job(document)]
+                return [] if raw is None else self._fitting([raw], math.inf)
             ids = {"$in": list(job_ids)}
             statement = {"q": {"_id": ids, **free}, "u": update, "multi": True}
-            if commands.update(self._database, "jobs", [statement]) == 0:
-                return []
-            mine: Document = {"_id": ids, "claim": token}
-            found = self._jobs.find(mine, _CLAIMED_FIELDS, batch_size=len(job_ids))
-            return [_job(d) for d in found]
+            count = commands.update(self._database, "jobs", [statement])
+            return self._claimed(count, job_ids, token, most_bytes) if count else []
+
+    def _claimed(
+        self, count: int, job_ids: Sequence[str], token: str, most_bytes: float
+    ) -> list[Job]:
+        """The jobs that a claim took, so many; those beyond `most_bytes` without their payload.
+
+        A reply has 16 MiB of documents at most, and the next is asked for only where that one fits.
+        """
+        mine: Document = {"_id": {"$in": list(job_ids)}, "claim": token}
+        found: Any = self._jobs.find_raw_batches(mine, _CLAIMED_FIELDS, batch_size=len(job_ids))
+        with found as batches:
+            jobs = self._fitting(batches, most_bytes)
+        if len(jobs) < count:
+            read = {job.id for job in jobs}
+            rest = {"$in": [job_id for job_id in job_ids if job_id not in read]}
+            jobs += map(_job, self._jobs.find({**mine, "_id": rest}, _WITHOUT_PAYLOAD))
+        return jobs
+
+    def _fitting(self, batches: Iterable[bytes], most_bytes: float) -> list[Job]:
+        options = self._jobs.codec_options
+        return [_job(d, size) for d, size in fitting(batches, most_bytes, options)]
 
     # what waits
 
@@ -376,12 +420,12 @@ class JobStore:
             return {d["_id"]: d["claims"] for d in self._jobs.find(query, {"claims": 1})}
 
     def held_by(self, worker: str, job_ids: Sequence[str]) -> list[Job]:
-        """Those of the jobs that are `processing` under this worker."""
+        """Those of the jobs that are `processing` under this worker, without their payloads."""
         if not job_ids:
             return []
         query = {"_id": {"$in": list(job_ids)}, "status": "processing", "worker": worker}
         with mongo_errors():
-            return [_job(d) for d in self._jobs.find(query, _CLAIMED_FIELDS)]
+            return [_job(d) for d in self._jobs.find(query, _WITHOUT_PAYLOAD)]
 
     def holders(self) -> set[str]:
         """The workers that hold jobs, dead ones included."""
@@ -504,7 +548,7 @@ def _alike(batch: Sequence[tuple[Job, Verdict]]) -> Iterable[_Alike]:
     groups: dict[object, list[tuple[Job, Verdict]]] = defaultdict(list)
     for job, verdict in batch:
         key: object = job.id
-        if verdict.status is JobStatus.COMPLETED:
+        if verdict.status is JobStatus.COMPLETED and verdict.result_bytes <= _LONGEST_ALIKE_BYTES:
             result = repr(verdict.result)
             times = (verdict.started_at or job.started_at, verdict.at)
             key = (job.claims, job.attempts, job.worker, times, result)
@@ -517,10 +561,10 @@ def _in_messages(groups: Iterable[_Alike]) -> Iterator[list[_Alike]]:
     chosen: list[_Alike] = []
     size = 0
     for group in groups:
-        result = group[0][1].result
-        size += 0 if result is None else len(repr(result))
+        verdict = group[0][1]
+        size += verdict.result_bytes or len(repr(verdict.result))
         chosen.append(group)
-        if size >= _MOST_RESULT_CHARACTERS:
+        if size >= _MOST_RESULT_BYTES or len(chosen) >= _MOST_STATEMENTS:
             yield chosen
             chosen, size = [], 0
     if chosen:
@@ -599,13 +643,14 @@ def hint_of(document: Document) -> Hint:
     return Hint(document["_id"], document["type"], document["queue"], document["priority"])
 
 
-def _job(document: Document) -> Job:
+def _job(document: Document, size: int | None = None) -> Job:
+    """`size`: bytes of the document as BSON; None: read without its payload."""
     return Job(
         id=document["_id"],
         type=document["type"],
         queue=document["queue"],
         priority=document["priority"],
-        payload=document["payload"],
+        payload=document.get("payload", {}),
         attempts=document["attempts"],
         max_attempts=document["max_attempts"],
         claims=document["claims"],
@@ -619,6 +664,7 @@ def _job(document: Document) -> Job:
         cancel_requested=document.get("cancel_requested", False),
         request_id=document.get("request_id"),
         traceparent=document.get("traceparent"),
+        size=size,
     )
 
 

@@ -65,11 +65,12 @@ class FlakyStore:
         worker: str,
         now: datetime,
         types: Sequence[str] | None = None,
+        **more: Any,
     ) -> list[Job]:
         lost, self.lose = self.lose, None
         if lost == "claim":
             raise StoreUnavailable("as asked")
-        jobs = self._store.claim(job_ids, worker, now, types)
+        jobs = self._store.claim(job_ids, worker, now, types, **more)
         if lost == "reply":
             raise StoreUnavailable("as asked")
         return jobs
@@ -570,6 +571,36 @@ def test_a_saturated_type_is_not_asked_for(make_bench: MakeBench) -> None:
     report = accept(bench.store, type="report")["_id"]
     bench.supply.redis_away.set()
     assert bench.jobs() == [report]
+
+
+# bytes
+
+
+LARGE = {"pad": "x" * 1_000_000}
+
+
+@pytest.mark.parametrize("redis_away", [False, True])
+def test_no_more_is_held_than_has_room_in_memory_and_the_rest_waits_for_others(
+    bench: Bench, redis_away: bool
+) -> None:
+    """Nothing was known of their size before they were claimed."""
+    ids = bench.post(20, payload=LARGE)
+    if redis_away:
+        bench.supply.redis_away.set()
+    held = bench.jobs()
+    assert len(held) == 16
+    assert bench.registry.room(True) == 0
+    others = [job_id for job_id in ids if job_id not in held]
+    assert {(d["status"], d["attempts"]) for d in map(bench.store.get, others)} == {("pending", 0)}
+    assert bench.waiting == (20 if redis_away else 4)
+
+
+def test_large_jobs_are_asked_for_one_by_one_once_their_size_is_known(bench: Bench) -> None:
+    bench.post(20, payload=LARGE)
+    for job_id in bench.jobs()[:2]:
+        bench.registry.remove([bench.registry.get(job_id)])  # type: ignore[list-item]
+    assert bench.registry.room(True) == 2
+    assert len(bench.jobs()) == 2
 
 
 # suspects

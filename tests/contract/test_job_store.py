@@ -101,6 +101,8 @@ def test_a_job_for_later_waits_for_its_time(store: JobStore, event: Any, due: An
 def test_a_payload_is_data_and_comes_back_exactly(store: JobStore, payload: Any) -> None:
     job = claimed(store, payload=payload)
     assert job.payload == payload
+    together = store.claim(accept_many(store, 2, payload=payload), "w", NOW)
+    assert [job.payload for job in together] == [payload, payload]
     finish(store, job, result=payload)
     document = store.get(job.id)
     assert document["payload"] == document["result"] == payload
@@ -240,6 +242,29 @@ def test_a_claim_may_come_a_moment_early(store: JobStore, count: int) -> None:
     """Two processes' readings of the server's clock differ by some milliseconds."""
     ids = [accept(store, delay_ms=60_000)["_id"] for _ in range(count)]
     assert len(store.claim(ids, "w", ahead(59.95))) == count
+
+
+@pytest.mark.parametrize("most_bytes", [0, 450_000])
+def test_jobs_beyond_the_bytes_of_a_claim_come_without_their_payload(
+    store: JobStore, most_bytes: int
+) -> None:
+    ids = accept_many(store, 12, payload={"pad": "x" * 100_000}, request_id="r")
+    jobs = store.claim(ids, "worker-1", NOW, most_bytes=most_bytes)
+    assert sorted(job.id for job in jobs) == ids
+    whole = [job for job in jobs if job.size is not None]
+    assert len(whole) == (4 if most_bytes else 1)
+    assert all(job.size > 100_000 and job.payload["pad"] for job in whole if job.size)
+    for job in jobs:
+        assert (job.request_id, job.attempts, job.worker) == ("r", 1, "worker-1")
+        assert finish(store, job, Outcome.UNSTARTED)
+    assert {store.get(i)["attempts"] for i in ids} == {0}
+
+
+def test_a_claim_of_more_than_one_reply_of_the_server_is_whole(store: JobStore) -> None:
+    """A reply has 16 MiB."""
+    ids = accept_many(store, 20, payload={"pad": "x" * 1_000_000})
+    jobs = store.claim(ids, "w", NOW)
+    assert sorted(job.id for job in jobs if job.size and job.payload["pad"]) == ids
 
 
 def test_a_claim_raises_the_fencing_token_for_ever(store: JobStore) -> None:

@@ -1,0 +1,55 @@
+"""Raw batches, decoded as far as memory allows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bson
+import pytest
+from bson.codec_options import CodecOptions
+
+from service.store.batches import fitting
+
+OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions()
+SIZE = len(bson.encode({"n": 1}))
+
+
+def batch(*numbers: int) -> bytes:
+    return b"".join(bson.encode({"n": n}) for n in numbers)
+
+
+def numbers(batches: list[bytes], most_documents: float) -> list[int]:
+    found = list(fitting(batches, most_documents * SIZE, OPTIONS))
+    assert {size for _, size in found} <= {SIZE}
+    return [document["n"] for document, _ in found]
+
+
+@pytest.mark.parametrize(
+    ("most", "expected"),
+    [
+        (0, [1]),
+        (-5, [1]),
+        (0.5, [1]),
+        (1, [1]),
+        (2.9, [1, 2]),
+        (3, [1, 2, 3]),
+        (3.9, [1, 2, 3]),
+        (4, [1, 2, 3, 4]),
+        (5, [1, 2, 3, 4, 5]),
+        (float("inf"), [1, 2, 3, 4, 5]),
+    ],
+)
+def test_as_many_as_have_the_bytes_and_one_at_least(most: float, expected: list[int]) -> None:
+    assert numbers([batch(1, 2, 3), batch(4, 5)], most) == expected
+
+
+def test_a_batch_that_is_not_needed_is_not_asked_for() -> None:
+    def batches() -> Any:
+        yield batch(1, 2, 3)
+        raise AssertionError("the next one was asked for")
+
+    assert numbers(batches(), 2) == [1, 2]
+
+
+def test_nothing_is_nothing() -> None:
+    assert numbers([], 3) == numbers([b""], 3) == []
