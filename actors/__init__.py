@@ -78,6 +78,7 @@ _INNER = {
     "consumer",
     "due",
     "endings",
+    "finishing",
     "heartbeat",
     "inbox",
     "lease",

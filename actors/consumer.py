@@ -18,6 +18,7 @@ import redis
 from dramatiq.broker import Consumer, MessageProxy
 
 from actors.due import DueJobs
+from actors.finishing import finish
 from actors.inbox import Junk, read_message
 from actors.registry import Held
 from actors.shares import SHARES, first_ones
@@ -290,7 +291,10 @@ class JobConsumer(Consumer):
         self._ready.extend(h.message for h in held)
         if others:
             unstarted = Ending(Outcome.UNSTARTED, self._supply.clock.now())
-            self._supply.store.finish([(job, judge(job, unstarted, 0)) for job in others])
+        if others:
+            unstarted = Ending(Outcome.UNSTARTED, self._supply.clock.now())
+            batch = [(job, judge(job, unstarted, 0)) for job in others]
+            finish(self._supply.store, self._supply.counters, batch)
         return {h.job.id for h in held}
 
     def _put_aside(self, key: bytes, why: str) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
+from actors.finishing import finish
 from actors.supply import Supply
-from service.job import Ending, Hint, Outcome, judge
+from service.job import Ending, Hint, JobStatus, Outcome, judge
 
 _log = logging.getLogger(__name__)
 _CLAIM_WAIT_SECONDS = 0.5
@@ -34,8 +35,9 @@ def release_unheld(supply: Supply) -> list[Hint]:
         return []
     _log.warning("%d jobs whose claim got lost are given back", len(jobs))
     ending = Ending(Outcome.UNSTARTED, supply.clock.now())
-    supply.store.finish([(job, judge(job, ending, 0)) for job in jobs])
-    return [job.hint for job in jobs]
+    batch = [(job, judge(job, ending, 0)) for job in jobs]
+    given_back = finish(supply.store, supply.counters, batch)
+    return [job.hint for job, verdict in given_back if verdict.status is JobStatus.PENDING]
 
 
 def _unheld(supply: Supply, claims: Mapping[str, int]) -> list[str]:

@@ -55,6 +55,7 @@ class FlakyStore:
     def __init__(self, store: JobStore) -> None:
         self._store = store
         self.lose: str | None = None
+        self.cancel_after_claim = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -73,6 +74,10 @@ class FlakyStore:
         jobs = self._store.claim(job_ids, worker, now, types, **more)
         if lost == "reply":
             raise StoreUnavailable("as asked")
+        if self.cancel_after_claim:
+            for job in jobs:
+                self._store.cancel(job.id, NOW)
+                job.cancel_requested = True
         return jobs
 
 
@@ -318,6 +323,19 @@ def test_a_job_of_a_type_unknown_here_goes_back_whatever_its_message_says(bench:
     assert bench.jobs() == []
     assert status(bench, job_id) == ("pending", 0)
     assert (bench.unacked, len(bench.registry)) == (0, 0)
+
+
+def test_a_job_of_a_type_unknown_here_that_was_to_be_cancelled_is_counted_as_cancelled(
+    bench: Bench,
+) -> None:
+    """The request came right behind its claim."""
+    job_id = accept(bench.store, type="newer")["_id"]
+    bench.forge(args=[job_id])
+    bench.flaky.cancel_after_claim = True
+    assert bench.jobs() == []
+    assert status(bench, job_id) == ("cancelled", 0)
+    expected = {"newer": {"cancelled": 1}}
+    assert eventually(lambda: bench.counters.read() == expected), bench.counters.read()
 
 
 # other messages
@@ -693,6 +711,15 @@ def test_a_claim_whose_reply_was_lost_is_found_and_given_back(bench: Bench) -> N
     assert sorted(h.job_id for h in hints) == sorted(ids)
     assert {status(bench, i) for i in ids} == {("pending", 0)}
     assert sorted(bench.jobs()) == sorted(ids)
+
+
+def test_a_lost_claim_that_was_to_be_cancelled_is_counted_and_not_hinted_at(bench: Bench) -> None:
+    kept, cancelled = (claimed(bench.store, worker="me").id for _ in range(2))
+    bench.store.cancel(cancelled, NOW)
+    assert [h.job_id for h in release_unheld(bench.supply)] == [kept]
+    assert status(bench, cancelled) == ("cancelled", 0)
+    expected = {"email": {"cancelled": 1}}
+    assert eventually(lambda: bench.counters.read() == expected), bench.counters.read()
 
 
 def test_what_is_held_and_what_others_hold_is_not_given_back(bench: Bench) -> None:
