@@ -291,8 +291,6 @@ class JobConsumer(Consumer):
         self._ready.extend(h.message for h in held)
         if others:
             unstarted = Ending(Outcome.UNSTARTED, self._supply.clock.now())
-        if others:
-            unstarted = Ending(Outcome.UNSTARTED, self._supply.clock.now())
             batch = [(job, judge(job, unstarted, 0)) for job in others]
             finish(self._supply.store, self._supply.counters, batch)
         return {h.job.id for h in held}

@@ -215,7 +215,7 @@ class Stranded:
     crashes: int
     """Crashes already in its history since its budget was last granted."""
     held: int
-    """How many jobs the dead worker held, this one included."""
+    """How many jobs the dead worker held when its rescue began, this one included."""
 
 
 def judge_stranded(stranded: Stranded, now: datetime) -> Verdict:

@@ -36,6 +36,7 @@ from service.mongo import Document
 from service.store import commands
 from service.store.batches import fitting
 from service.store.guard import mongo_errors
+from service.store.rescues import Rescues
 
 _DUPLICATE_KEY = 11000
 _CLAIM_SLACK = timedelta(milliseconds=100)
@@ -80,6 +81,23 @@ _CLAIMED_FIELDS = dict.fromkeys(
 )
 
 _WITHOUT_PAYLOAD = {name: 1 for name in _CLAIMED_FIELDS if name != "payload"}
+
+_STRANDED_FIELDS: Document = _WITHOUT_PAYLOAD | {
+    # Crashes since the budget was last granted: a history may be long, and full of long texts.
+    "crashes": {
+        "$size": {
+            "$filter": {
+                "input": "$history",
+                "cond": {
+                    "$and": [
+                        {"$eq": ["$$this.outcome", Outcome.CRASH.value]},
+                        {"$gt": ["$$this.attempt", {"$ifNull": ["$retried_from", 0]}]},
+                    ]
+                },
+            }
+        }
+    }
+}
 
 _Alike = list[tuple[Job, Verdict]]
 """Jobs that end alike."""
@@ -132,6 +150,7 @@ class JobStore:
         self._jobs: Collection[Document] = database["jobs"]
         # What clients see is what a majority has: a primary that dies takes back the rest.
         self._lasting = self._jobs.with_options(read_concern=ReadConcern("majority"))
+        self.rescues = Rescues(database)
         self._retention = retention or Retention()
         self._history_limit = history_limit
         self._claim_number = itertools.count()
@@ -404,14 +423,18 @@ class JobStore:
 
     # rescue
 
-    def stranded(self, worker: str) -> list[Stranded]:
-        """What is still `processing` under a worker that is dead."""
-        query = {"status": "processing", "worker": worker}
+    def stranded(self, worker: str, *, after: str = "", most: int = 500) -> list[Stranded]:
+        """What is still `processing` under a worker that is dead, without payloads: the first ones
+        in the order of their ids, of those beyond `after`."""
+        query = {"status": "processing", "worker": worker, "_id": {"$gt": after}}
         with mongo_errors():
             found = list(
-                self._jobs.find(query, _CLAIMED_FIELDS | {"history": 1, "retried_from": 1})
+                self._jobs.find(
+                    query, _STRANDED_FIELDS, sort=[("_id", 1)], limit=most, hint="by_status"
+                )
             )
-        return [Stranded(_job(d), _crashes(d), len(found)) for d in found]
+        held = self.rescues.held(worker) if found else 0
+        return [Stranded(_job(d), d["crashes"], held) for d in found]
 
     def claims_of(self, worker: str) -> dict[str, int]:
         """The fencing token of every job that is `processing` under this worker."""
@@ -692,10 +715,3 @@ def _is_applied(job: Job, verdict: Verdict, document: Document) -> bool:
         and entry["finished_at"] == verdict.at
         for entry in document.get("history", [])
     )
-
-
-def _crashes(document: Document) -> int:
-    """Crashes since the budget was last granted."""
-    since = document.get("retried_from", 0)
-    crashes = [h for h in document["history"] if h["outcome"] == Outcome.CRASH]
-    return sum(h["attempt"] > since for h in crashes)
