@@ -43,13 +43,12 @@ _CLAIM_SLACK = timedelta(milliseconds=100)
 """Two processes' readings of the server's clock may differ by some milliseconds; a claim that came
 a moment early by that must not be refused, because its message would be gone."""
 
-_MOST_RESULT_BYTES = 4_000_000
-"""Of results in one message, as JSON: BSON takes up to seven times as many, and a message to the
-server at most 48 million."""
+_MOST_TEXT_BYTES = 1_500_000
+"""Of results (as JSON) and messages of errors in one command, before the last: as BSON they take up
+to seven times as many bytes, and the driver refuses a command of more than 16 MiB."""
 
-_MOST_STATEMENTS = 1_000
-"""In one message; each has an error's text up to twice, so that more need too long for a time-out
-as well."""
+_STATEMENT_BYTES = 150
+"""What else a statement has, by the same measure."""
 
 _LONGEST_ALIKE_BYTES = 1_000
 """Results longer than that are not compared: to put them side by side takes time and memory."""
@@ -580,14 +579,15 @@ def _alike(batch: Sequence[tuple[Job, Verdict]]) -> Iterable[_Alike]:
 
 
 def _in_messages(groups: Iterable[_Alike]) -> Iterator[list[_Alike]]:
-    """As many groups at once as fit into one message to the server, whatever their results."""
+    """As many groups at once as fit into one command, whatever their results."""
     chosen: list[_Alike] = []
     size = 0
     for group in groups:
         verdict = group[0][1]
-        size += verdict.result_bytes or len(repr(verdict.result))
+        size += _STATEMENT_BYTES + (verdict.result_bytes or len(repr(verdict.result)))
+        size += 0 if verdict.error is None else len(verdict.error["message"])
         chosen.append(group)
-        if size >= _MOST_RESULT_BYTES or len(chosen) >= _MOST_STATEMENTS:
+        if size >= _MOST_TEXT_BYTES:
             yield chosen
             chosen, size = [], 0
     if chosen:
@@ -704,11 +704,14 @@ def _history_entry(job: Job, verdict: Verdict) -> Document:
 
 def _is_applied(job: Job, verdict: Verdict, document: Document) -> bool:
     """Whether the verdict stands in the document, be it that others followed. A job given back
-    unstarted leaves no entry: that it isn't ours any more is all that it says, unless it is final.
+    unstarted leaves no entry: what it says is its status, until somebody claims it again.
     """
-    if not verdict.in_history and verdict.status in FINAL:
-        return (document.get("status"), document.get("claims")) == (verdict.status, job.claims)
-    return not verdict.in_history or any(
+    if not verdict.in_history:
+        is_claimed_since = document.get("claims") != job.claims
+        if is_claimed_since and verdict.status not in FINAL:
+            return True
+        return not is_claimed_since and document.get("status") == verdict.status
+    return any(
         entry["attempt"] == job.attempts
         and entry["worker"] == job.worker
         and entry["outcome"] == verdict.outcome

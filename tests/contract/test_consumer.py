@@ -602,7 +602,7 @@ def test_no_more_is_held_than_has_room_in_memory_and_the_rest_waits_for_others(
     bench: Bench, redis_away: bool
 ) -> None:
     """Nothing was known of their size before they were claimed."""
-    ids = bench.post(20, payload=LARGE)
+    ids = [*bench.post(10, payload=LARGE), *bench.post(10, payload=LARGE)]
     if redis_away:
         bench.supply.redis_away.set()
     held = bench.jobs()
@@ -614,7 +614,8 @@ def test_no_more_is_held_than_has_room_in_memory_and_the_rest_waits_for_others(
 
 
 def test_large_jobs_are_asked_for_one_by_one_once_their_size_is_known(bench: Bench) -> None:
-    bench.post(20, payload=LARGE)
+    bench.post(10, payload=LARGE)
+    bench.post(10, payload=LARGE)
     for job_id in bench.jobs()[:2]:
         bench.registry.remove([bench.registry.get(job_id)])  # type: ignore[list-item]
     assert bench.registry.room(True) == 2

@@ -30,6 +30,7 @@ from tests.factories import (
     seconds,
 )
 
+LARGE = {"pad": "x" * 1_000_000}
 UNKNOWN = "0190b8a0-0000-7000-8000-000000000000"
 
 
@@ -262,9 +263,9 @@ def test_jobs_beyond_the_bytes_of_a_claim_come_without_their_payload(
 
 def test_a_claim_of_more_than_one_reply_of_the_server_is_whole(store: JobStore) -> None:
     """A reply has 16 MiB."""
-    ids = accept_many(store, 20, payload={"pad": "x" * 1_000_000})
+    ids = [*accept_many(store, 10, payload=LARGE), *accept_many(store, 10, payload=LARGE)]
     jobs = store.claim(ids, "w", NOW)
-    assert sorted(job.id for job in jobs if job.size and job.payload["pad"]) == ids
+    assert sorted(job.id for job in jobs if job.size and job.payload == LARGE) == sorted(ids)
 
 
 def test_a_claim_raises_the_fencing_token_for_ever(store: JobStore) -> None:
@@ -390,6 +391,17 @@ def test_many_large_results_are_more_than_one_message_to_the_server(store: JobSt
     assert store.finish(batch) == set()
     results = {store.get(job.id)["result"][:2] for job in jobs}
     assert results == {f"{n:02}" for n in range(60)}
+
+
+def test_results_that_grow_as_bson_are_more_than_one_message_too(store: JobStore) -> None:
+    """A digit and its comma become twelve bytes: together more than the 16 MiB of a command."""
+    jobs = store.claim(accept_many(store, 20), "worker-1", NOW)
+    endings = [
+        Ending(Outcome.COMPLETED, NOW, [n] * 100_000, result_bytes=200_001) for n in range(20)
+    ]
+    batch = [(job, judge(job, end, 0)) for job, end in zip(jobs, endings, strict=True)]
+    assert store.finish(batch) == set()
+    assert {store.get(job.id)["result"][0] for job in jobs} == set(range(20))
 
 
 def test_jobs_that_end_alike_under_different_claims_are_each_guarded_by_their_own(
