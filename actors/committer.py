@@ -88,8 +88,7 @@ class Committer(threading.Thread):
             self._wake.wait()
             self._wake.clear()
             while self._ended:
-                if batch := self._take():
-                    self._commit(batch)
+                self._commit(self._take())
             self._idle.set()
             if self._ended:
                 self._idle.clear()
@@ -108,6 +107,10 @@ class Committer(threading.Thread):
         return batch
 
     def _commit(self, batch: list[Settled]) -> None:
+        """Its caller keeps no reference to the batch: it may be all that the process holds, and
+        would stay beside what is claimed next."""
+        if not batch:
+            return
         crash_point("worker.before_commit")
         counts = _counts(batch)
         written = self._write(batch)

@@ -3,9 +3,9 @@
 How many it may hold follows how fast they run: hundreds of jobs of a millisecond, no more than
 there are threads of jobs of a second, so that no job sits behind a busy worker while another idles.
 Jobs of asynchronous handlers start at once and are bounded by a setting. And whatever their number,
-their documents and the results that aren't written yet have no more bytes than another setting
-says, beyond it at most one job: claiming asks for as many jobs as fit by what those before had on
-average, and gives back what turns out to be too much.
+they and the results that aren't written yet take no more memory than another setting says, beyond
+it at most one job: claiming asks for as many jobs as fit by what those before took on average, and
+gives back what turns out to be too much.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ _SLOW_SECONDS = 0.15
 _ALONE_SECONDS = 5.0
 _ALONE_MOST_SECONDS = 600.0
 _MEAN_MEMORY_JOBS = 256
+_RESULT_MEMORY = 2
+"""Bytes of memory for each byte of a result's JSON: text takes one, objects several."""
 
 
 class Stage(Enum):
@@ -65,7 +67,7 @@ class Held:
     task: Any = None
     """The asyncio task of an asynchronous handler."""
     size: int = 0
-    """Bytes of its document, and of its result once there is one."""
+    """Bytes of memory that it takes, about, its result included once there is one."""
 
     def __post_init__(self) -> None:
         self.cancelled = self.cancelled or self.job.cancel_requested
@@ -80,7 +82,7 @@ class Registry:
         threads: int,
         async_concurrency: int,
         types: Iterable[EventType],
-        max_bytes: int = 16_777_216,
+        max_bytes: int = 134_217_728,
     ) -> None:
         self._held: dict[str, Held] = {}
         self._suspects: set[Held] = set()
@@ -194,8 +196,8 @@ class Registry:
         """
         with self.changed:
             if held.has_place:
-                held.size += result_bytes
-                self._bytes += result_bytes
+                held.size += _RESULT_MEMORY * result_bytes
+                self._bytes += _RESULT_MEMORY * result_bytes
             self._free_place(held)
 
     def _free_place(self, held: Held) -> None:

@@ -102,7 +102,7 @@ class Job:
     request_id: str | None = None
     traceparent: str | None = None
     size: int | None = None
-    """Bytes of its document as BSON; None where its payload wasn't read."""
+    """Bytes of memory that it takes, about; None where its payload wasn't read."""
 
     @property
     def hint(self) -> Hint:

@@ -102,9 +102,9 @@ class Settings:
         2_000, "jobs of asynchronous handlers at once, per worker process", low=1, high=100_000
     )
     max_claimed_bytes: int = _setting(
-        16_777_216,
-        "most bytes of claimed jobs and results not yet written, per worker process; it needs up "
-        "to ten times as much memory for them",
+        134_217_728,
+        "memory that claimed jobs, and results not yet written, may take by estimate, per worker "
+        "process",
         low=1_048_576,
         high=8_589_934_592,
     )

@@ -218,8 +218,8 @@ class JobStore:
         `worker`.
 
         Who else asks for the same jobs gets none of them. Each claim raises `attempts` and the
-        fencing token `claims`. Jobs beyond `most_bytes` (of BSON; one job in any case) come without
-        their payload, `size` None: they are claimed, and the caller has to give them back.
+        fencing token `claims`. Jobs beyond `most_bytes` of memory (one job in any case) come
+        without their payload, `size` None: they are claimed, and the caller has to give them back.
         """
         guard: Document = {"company": None}
         if types is not None:
@@ -667,7 +667,7 @@ def hint_of(document: Document) -> Hint:
 
 
 def _job(document: Document, size: int | None = None) -> Job:
-    """`size`: bytes of the document as BSON; None: read without its payload."""
+    """`size`: bytes of memory, about; None: read without its payload."""
     return Job(
         id=document["_id"],
         type=document["type"],

@@ -11,11 +11,13 @@ from bson.codec_options import CodecOptions
 from service.store.batches import fitting
 
 OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions()
-SIZE = len(bson.encode({"n": 1}))
 
 
 def batch(*numbers: int) -> bytes:
     return b"".join(bson.encode({"n": n}) for n in numbers)
+
+
+(((_, SIZE),)) = fitting([batch(1)], 0, OPTIONS)
 
 
 def numbers(batches: list[bytes], most_documents: float) -> list[int]:
@@ -53,3 +55,16 @@ def test_a_batch_that_is_not_needed_is_not_asked_for() -> None:
 
 def test_nothing_is_nothing() -> None:
     assert numbers([], 3) == numbers([b""], 3) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "least", "most"),
+    [
+        ("x" * 1_000_000, 1_000_000, 1_001_000),
+        ([{"ab": n} for n in range(10_000)], 1_300_000, 5_200_000),
+        ([f"item {n}" for n in range(10_000)], 330_000, 2_000_000),
+    ],
+)
+def test_what_is_said_of_the_memory_is_near_the_truth(value: Any, least: int, most: int) -> None:
+    (((_, size)),) = fitting([bson.encode({"payload": value})], 0, OPTIONS)
+    assert least <= size <= most

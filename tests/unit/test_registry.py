@@ -101,12 +101,12 @@ def test_after_large_jobs_small_ones_soon_come_by_the_hundred_again() -> None:
 def test_a_result_takes_bytes_until_it_is_written() -> None:
     registry = roomy()
     (held,) = hold(registry, 1, WAITS, size=1_000)
-    registry.free_place(held, 999_000)
-    registry.free_place(held, 999_000)  # of several endings the first one counts
+    registry.free_place(held, 499_500)
+    registry.free_place(held, 499_500)  # of several endings the first one counts
     assert (registry.room(is_async=True), registry.room_bytes) == (0, 0)
     registry.remove([held])
     registry.remove([held])
-    registry.free_place(held, 999_000)
+    registry.free_place(held, 499_500)
     assert registry.room_bytes == 1_000_000
 
 
