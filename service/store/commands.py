@@ -68,7 +68,7 @@ def find_and_modify(
         codec_options=DEFAULT_RAW_BSON_OPTIONS,
     )
     found = reply["value"]
-    return None if found is None else found.raw
+    return None if found is None else bytes(found.raw)  # a large one is a view
 
 
 def _write(database: Database[Document], command: str, name: str, **fields: Any) -> Any:

@@ -61,7 +61,7 @@ def test_what_a_rescue_left_when_its_leader_died_is_not_taken_for_the_killer(sta
         held = [
             new_job_document(type="journal.async", max_attempts=1)
             | {"status": "processing", "worker": "dead", "started_at": NOW}
-            | {"attempts": 1, "claims": 1}
+            | {"attempts": 1, "claims": 1, "claim": "of the dead"}
             for _ in range(501)
         ]
         stack.database["jobs"].insert_many(held)
