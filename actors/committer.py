@@ -69,7 +69,7 @@ class Committer(threading.Thread):
 
     def put(self, held: Held, ending: Ending) -> None:
         """Hands over how a job's run ended. Of several endings the first one counts."""
-        self._registry.free_place(held)
+        self._registry.free_place(held, ending.result_bytes)
         self._idle.clear()
         self._ended.append((held, ending))
         if not self._wake.is_set():
@@ -88,8 +88,7 @@ class Committer(threading.Thread):
             self._wake.wait()
             self._wake.clear()
             while self._ended:
-                if batch := self._take():
-                    self._commit(batch)
+                self._commit(self._take())
             self._idle.set()
             if self._ended:
                 self._idle.clear()
@@ -112,6 +111,10 @@ class Committer(threading.Thread):
         return batch
 
     def _commit(self, batch: list[Settled]) -> None:
+        """Its caller keeps no reference to the batch: it may be all that the process holds, and
+        would stay beside what is claimed next."""
+        if not batch:
+            return
         crash_point("worker.before_commit")
         counts = _counts(batch)
         written = self._write(batch)

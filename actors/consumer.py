@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 from dramatiq.broker import Consumer, MessageProxy
@@ -48,6 +48,14 @@ _BESIDE_SECONDS = 0.1
 _BESIDE_SHARE = 5
 """Looking for jobs beside those of a slow type may cost a long scan: if there was nothing, the next
 look comes after so many times as long."""
+
+
+class Won(NamedTuple):
+    """The ids of the jobs that a claim took."""
+
+    held: set[str]
+    too_large: set[str]
+    """Given back: there is no room in memory for them now."""
 
 
 class _Draining(Exception):
@@ -205,10 +213,9 @@ class JobConsumer(Consumer):
             return False
         crash_point("worker.after_fetch")
         types = [t.name for t in self._types]
-        held: set[str] = set()
         try:
-            held = self._claim(
-                lambda now: supply.store.claim([job_id], supply.worker_id, now, types),
+            won = self._claim(
+                lambda now, _: supply.store.claim([job_id], supply.worker_id, now, types),
                 popped_key=key,
             )
         except _Draining:
@@ -216,7 +223,7 @@ class JobConsumer(Consumer):
         except StoreUnavailable:
             self._forget(key)
             raise
-        if not held:
+        if not won.held:
             self._forget(key)
         return True
 
@@ -258,29 +265,37 @@ class JobConsumer(Consumer):
                 wanted[message.args[0]] = (key, message)
         self._note(len(wanted), {m.actor_name for _, m in excess}, len(messages))
         try:
-            done += self._claim_messages(wanted) if wanted else []
+            done += self._claim_messages(wanted, excess) if wanted else []
         except (StoreUnavailable, _Draining):
             excess += wanted.values()
             raise
         finally:
             self._tidy(done, excess)
 
-    def _claim_messages(self, wanted: dict[str, tuple[bytes, MessageProxy]]) -> list[bytes]:
-        """Claims the jobs; the keys of messages whose job somebody else has (duplicates)."""
+    def _claim_messages(
+        self,
+        wanted: dict[str, tuple[bytes, MessageProxy]],
+        excess: list[tuple[bytes, MessageProxy]],
+    ) -> list[bytes]:
+        """Claims the jobs; the keys of messages whose job somebody else has (duplicates). Those of
+        jobs that are too large to be held now join the `excess`."""
         supply = self._supply
-        held = self._claim(
-            lambda now: supply.store.claim(list(wanted), supply.worker_id, now), wanted
+        ids = list(wanted)
+        won = self._claim(
+            lambda now, most: supply.store.claim(ids, supply.worker_id, now, most_bytes=most),
+            wanted,
         )
-        return [key for job_id, (key, _) in wanted.items() if job_id not in held]
+        excess += [wanted.pop(job_id) for job_id in won.too_large]
+        return [key for job_id, (key, _) in wanted.items() if job_id not in won.held]
 
     def _claim(
         self,
-        claim: Callable[[datetime], list[Job]],
+        claim: Callable[[datetime, float], list[Job]],
         messages: Mapping[str, tuple[bytes, MessageProxy]] | None = None,
         popped_key: bytes | None = None,
-    ) -> set[str]:
-        """The only way to a job: what `claim(now)` wins is held from the same moment on that this
-        process may have it; the ids.
+    ) -> Won:
+        """The only way to a job: what `claim(now, most_bytes)` wins is held from the same moment on
+        that this process may have it, or given back where it is too large to be held now.
 
         Raises `_Draining` where the process stops: it looks for what it holds once more after the
         last claim, and a claim that came later would be taken for a crash.
@@ -291,7 +306,7 @@ class JobConsumer(Consumer):
             if supply.draining.is_set():
                 raise _Draining
             began = time.monotonic()
-            jobs = claim(supply.clock.now())
+            jobs = claim(supply.clock.now(), supply.registry.room_bytes)
             supply.registry.claim_took(time.monotonic() - began)
             crash_point("worker.after_claim")
             return self._hold(jobs, messages or {}, popped_key)
@@ -301,13 +316,14 @@ class JobConsumer(Consumer):
         jobs: Sequence[Job],
         messages: Mapping[str, tuple[bytes, MessageProxy]],
         popped_key: bytes | None,
-    ) -> set[str]:
-        """Queues claimed jobs for the threads; their ids."""
-        held, unknown = [], []
+    ) -> Won:
+        """Queues claimed jobs for the threads. Gives back the others."""
+        held, others = [], []
         for job in jobs:
             event_type = self._supply.catalog.get(job.type)
-            if event_type is None:
-                unknown.append(job)  # the message that it came by lied about its type
+            # Too large to be held now, or the message that it came by lied about its type.
+            if job.size is None or event_type is None:
+                others.append(job)
                 continue
             key, message = messages.get(job.id) or (
                 popped_key,
@@ -321,11 +337,11 @@ class JobConsumer(Consumer):
             held.append(Held(job, event_type, message, key, popped_key is not None))
         self._supply.registry.add(held)
         self._ready.extend(h.message for h in held)
-        if unknown:
+        if others:
             unstarted = Ending(Outcome.UNSTARTED, self._supply.clock.now())
-            batch = [(job, judge(job, unstarted, 0)) for job in unknown]
+            batch = [(job, judge(job, unstarted, 0)) for job in others]
             finish(self._supply.store, self._supply.counters, batch)
-        return {h.job.id for h in held}
+        return Won({h.job.id for h in held}, {job.id for job in jobs if job.size is None})
 
     def _put_aside(self, key: bytes, why: str) -> None:
         """Moves junk to Dramatiq's dead-letter set, for people to look at, and counts it."""
@@ -376,7 +392,9 @@ class JobConsumer(Consumer):
         self._note(len(hints), left, len(waiting))
         if hints:
             ids = [h.job_id for h in hints]
-            self._claim(lambda now: supply.store.claim(ids, supply.worker_id, now))
+            self._claim(
+                lambda now, most: supply.store.claim(ids, supply.worker_id, now, most_bytes=most)
+            )
         return bool(waiting)
 
     def _that_find_room(self, hints: Sequence[Hint]) -> tuple[list[Hint], set[str]]:
@@ -409,7 +427,7 @@ class JobConsumer(Consumer):
         supply = self._supply
         types = [t.name for t in self._types]
 
-        def claim(now: datetime) -> list[Job]:
+        def claim(now: datetime, most_bytes: float) -> list[Job]:
             waiting = supply.store.suspects([self._queue], types, now, _MOST)
             if not waiting:
                 supply.suspects_wait.clear()
@@ -419,7 +437,8 @@ class JobConsumer(Consumer):
             supply.registry.wait_until_at_most(0, _QUIET_SECONDS, unless=supply.draining)
             if supply.draining.is_set():
                 return []
-            return supply.store.claim_suspects(ids, supply.worker_id, supply.clock.now())
+            now = supply.clock.now()
+            return supply.store.claim_suspects(ids, supply.worker_id, now, most_bytes=most_bytes)
 
         self._claim(claim)
 

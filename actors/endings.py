@@ -33,7 +33,13 @@ def completed(result: Any, at: datetime, started_at: datetime) -> Ending:
     if len(text) > MAX_RESULT_BYTES or _NUL.search(text):
         message = f"the result has NUL characters or more than {MAX_RESULT_BYTES} bytes"
         return Ending(Outcome.REJECTED, at, message=message, started_at=started_at)
-    return Ending(Outcome.COMPLETED, at, orjson.loads(text), started_at=started_at)
+    return Ending(
+        Outcome.COMPLETED,
+        at,
+        orjson.loads(text),
+        started_at=started_at,
+        result_bytes=len(text),
+    )
 
 
 def failed(error: BaseException, at: datetime, started_at: datetime) -> Ending:

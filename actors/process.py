@@ -81,7 +81,12 @@ class WorkerProcess:
         self._membership = Membership(self._workers, self.identity)
         self._leader = LeaderLease(database, self.identity.id, _LEADER_SECONDS)
         self._lease = Lease(settings.lease_seconds)
-        self._registry = Registry(worker.worker_threads, settings.async_concurrency, catalog)
+        self._registry = Registry(
+            worker.worker_threads,
+            settings.async_concurrency,
+            catalog,
+            max_bytes=settings.max_claimed_bytes,
+        )
         self._committer = Committer(
             self.store, self._counters, broker, self._registry, self._follow_up
         )

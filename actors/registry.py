@@ -2,7 +2,10 @@
 
 How many it may hold follows how long they run: hundreds of jobs of a millisecond, no more than
 there are threads of jobs of a second, so that no job sits behind a busy worker while another idles.
-Jobs of asynchronous handlers start at once and are bounded by a setting.
+Jobs of asynchronous handlers start at once and are bounded by a setting. And whatever their number,
+they and the results that aren't written yet take no more memory than another setting says, beyond
+it at most one job: claiming asks for as many jobs as fit by what those before took on average, and
+gives back what turns out to be too much.
 """
 
 from __future__ import annotations
@@ -34,6 +37,9 @@ _NEARLY = 0.1
 _SLOW_SECONDS = 0.15
 _ALONE_SECONDS = 5.0
 _ALONE_MOST_SECONDS = 600.0
+_MEAN_MEMORY_JOBS = 256
+_RESULT_MEMORY = 2
+"""Bytes of memory for each byte of a result's JSON: text takes one, objects several."""
 _LOOK_SECONDS = 1.0
 _NEWEST_SHARE = 0.1
 _SHORTEST_SECONDS = 1e-5
@@ -75,9 +81,12 @@ class Held:
     """Monotonic time of its time limit, once it runs."""
     task: Any = None
     """The asyncio task of an asynchronous handler."""
+    size: int = 0
+    """Bytes of memory that it takes, about, its result included once there is one."""
 
     def __post_init__(self) -> None:
         self.cancelled = self.cancelled or self.job.cancel_requested
+        self.size = self.job.size or 0
 
     @property
     def claim(self) -> Claim:
@@ -87,7 +96,13 @@ class Held:
 class Registry:
     """Every `Held` of this process, by job id and claim. Thread-safe."""
 
-    def __init__(self, threads: int, async_concurrency: int, types: Iterable[EventType]) -> None:
+    def __init__(
+        self,
+        threads: int,
+        async_concurrency: int,
+        types: Iterable[EventType],
+        max_bytes: int = 134_217_728,
+    ) -> None:
         self._held: dict[Claim, Held] = {}
         self._waiting: dict[str, Held] = {}
         self._waiting_of: Counter[str] = Counter()
@@ -96,6 +111,7 @@ class Registry:
         self._places_of_kind = {True: 0, False: 0}
         self.changed = threading.Condition()
         self._threads, self._async_concurrency = threads, async_concurrency
+        self._max_bytes, self._bytes, self._mean_bytes = max_bytes, 0, 0.0
         self._run_times = RunTimes()
         self._ahead_seconds = _AHEAD_SECONDS[0]
         self._types = list(types)
@@ -114,10 +130,24 @@ class Registry:
         own = self._places[event_type.name]
         if event_type.is_async:
             free = self._async_concurrency - self._places_of_kind[True]
-            return max(0, min(max(1, int(self._share * (free + own))) - own, free))
-        idle = max(0, self._threads - self._places_of_kind[False])
-        limit = self._thread_limit + self._ahead(event_type)
-        return max(0, min(limit - own, idle + self._ahead(event_type, self._waiting_seconds())))
+            places = min(max(1, int(self._share * (free + own))) - own, free)
+        else:
+            idle = max(0, self._threads - self._places_of_kind[False])
+            limit = self._thread_limit + self._ahead(event_type)
+            ahead = self._ahead(event_type, self._waiting_seconds())
+            places = min(limit - own, idle + ahead)
+        return max(0, self._that_fit(places))
+
+    def _that_fit(self, places: int) -> int:
+        """How many jobs of the average size find room, of so many; one as long as there is any."""
+        if self.room_bytes > places * self._mean_bytes:
+            return places
+        return max(1, int(self.room_bytes / self._mean_bytes)) if self.room_bytes > 0 else 0
+
+    @property
+    def room_bytes(self) -> int:
+        """How many more bytes of jobs the process should hold."""
+        return self._max_bytes - self._bytes
 
     def is_worth_a_claim(self, event_type: EventType) -> bool:
         """Whether there is room for so many jobs of this type that a claim pays."""
@@ -150,7 +180,8 @@ class Registry:
         seconds = self._threads * self._ahead_seconds - taken_seconds
         if seconds <= 0 or self._run_times.are_stale():
             return 0
-        return min(_MOST_WAITING, int(seconds / self._run_times.mean(event_type.name)))
+        most = min(_MOST_WAITING, self._max_bytes / max(1.0, self._mean_bytes))
+        return int(min(most, seconds / self._run_times.mean(event_type.name)))
 
     def _waiting_seconds(self) -> float:
         """How long the runs of all that waits for a thread will take."""
@@ -161,20 +192,35 @@ class Registry:
 
     def add(self, held: Iterable[Held]) -> None:
         with self.changed:
+            count, before = 0, self._bytes
             for one in held:
-                # A process that lost a job and claimed it anew holds it twice: the former run may
-                # go on, but what had not begun won't.
-                if (former := self._waiting.get(one.job.id)) is not None:
-                    self._leave_line(former, Stage.DROPPED)
-                    self._forget(former)
-                self._held[one.claim] = self._waiting[one.job.id] = one
-                if one.job.company is not None:
-                    one.alone_until = time.monotonic() + _alone_seconds(one.job.deaths)
-                    self._suspects.add(one)
-                self._places[one.type.name] += 1
-                self._places_of_kind[one.type.is_async] += 1
-                if not one.type.is_async:
-                    self._waiting_of[one.type.name] += 1
+                count += 1
+                self._bytes += one.size
+                self._place(one)
+            if count:
+                self._learn_size(count, (self._bytes - before) / count)
+
+    def _place(self, held: Held) -> None:
+        """A process that lost a job and claimed it anew holds it twice: the former run may go on,
+        but what had not begun won't."""
+        if (former := self._waiting.get(held.job.id)) is not None:
+            self._leave_line(former, Stage.DROPPED)
+            self._forget(former)
+        self._held[held.claim] = self._waiting[held.job.id] = held
+        if held.job.company is not None:
+            held.alone_until = time.monotonic() + _alone_seconds(held.job.deaths)
+            self._suspects.add(held)
+        self._places[held.type.name] += 1
+        self._places_of_kind[held.type.is_async] += 1
+        if not held.type.is_async:
+            self._waiting_of[held.type.name] += 1
+
+    def _learn_size(self, count: int, mean_bytes: float) -> None:
+        """So large were so many jobs: up at once, because too many would have to be given back;
+        down with time."""
+        share = min(1.0, count / _MEAN_MEMORY_JOBS)
+        smoothed = self._mean_bytes + share * (mean_bytes - self._mean_bytes)
+        self._mean_bytes = max(mean_bytes, smoothed)
 
     def start(self, job_id: str) -> Held | None:
         """The job, now running; None where it was given back meanwhile."""
@@ -201,13 +247,17 @@ class Registry:
             if not held.type.is_async:
                 self._waiting_of[held.type.name] -= 1
 
-    def free_place(self, held: Held) -> None:
-        """Its run has ended: the next job needn't wait until the outcome is written."""
+    def free_place(self, held: Held, result_bytes: int = 0) -> None:
+        """Its run has ended: the next job needn't wait until the outcome is written, unless the
+        bytes of those that wait for it are too many."""
         with self.changed:
-            if held.type.is_async or not held.has_place:
-                self._free_place(held)
+            if not held.has_place:
                 return
             self._free_place(held)
+            held.size += _RESULT_MEMORY * result_bytes
+            self._bytes += _RESULT_MEMORY * result_bytes
+            if held.type.is_async:
+                return
             if held.stage is Stage.RUNNING:
                 self._run_times.add(held.type.name, time.monotonic() - held.started)
             if self.is_worth_a_claim(held.type):
@@ -230,6 +280,8 @@ class Registry:
     def _forget(self, held: Held) -> None:
         if self._held.get(held.claim) is held:
             del self._held[held.claim]
+        self._bytes -= held.size
+        held.size = 0
         self._suspects.discard(held)
         self._free_place(held)
 
@@ -269,8 +321,11 @@ class Registry:
             return True
 
     def wait_until_not_alone(self, unless: threading.Event) -> None:
-        """Waits until no suspect of this process is in its first moments."""
+        """Waits until no suspect of this process is in its first moments, and until there is room
+        for the bytes of a job: others may have claimed since this consumer looked."""
         with self.changed:
+            while self.room_bytes <= 0 and not unless.is_set():
+                self.changed.wait(1.0)
             while self._suspects and not unless.is_set():
                 seconds = max(h.alone_until for h in self._suspects) - time.monotonic()
                 if seconds <= 0:

@@ -6,15 +6,17 @@ Each of them may run twice, or on two hosts at once: all that they do is guarded
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from actors.finishing import finish
 from service.broker import DEAD_LETTER_QUEUE, PulseBroker
-from service.job import Hint, JobStatus, Priority, judge_stranded
+from service.crash import crash_point
+from service.errors import InvalidEvent, StoreUnavailable
+from service.job import Hint, Job, JobStatus, Priority, Verdict, judge_stranded
 from service.messages import job_id_of
-from service.metrics import WORKER_COUNTS, observe
-from service.store import Counters, Deltas, JobStore, WorkerStore
+from service.store import Counters, JobStore, WorkerStore
 
 _log = logging.getLogger(__name__)
 DISPATCH_AFTER = timedelta(seconds=1)
@@ -22,6 +24,8 @@ DISPATCH_AFTER = timedelta(seconds=1)
 _DEAD_LETTER_AFTER = timedelta(seconds=5)
 _DISPATCH_MOST = 2_000
 _DEAD_LETTERS_MOST = 100
+
+_Judged = tuple[Job, Verdict]
 
 
 def rescue(
@@ -37,32 +41,57 @@ def rescue(
     Holders are read first and workers after: a worker writes its document before its first claim.
     `believe_heartbeats`: whether an old heartbeat means death, or only a missing document does
     (after an outage of MongoDB, when every heartbeat is old).
+
+    Where something can't be rescued, the rest is, and it is tried again the next time.
     """
     hints: list[Hint] = []
     for worker in workers.dead_among(store.holders(), believe_heartbeats):
-        hints += _rescue_from(worker, store, counters, now)
+        try:
+            for rescued in _rescue_from(worker, store, counters, now):
+                hints += [job.hint for job, verdict in rescued if _may_run_again(verdict)]
+        except Exception:
+            _log.exception("a dead worker's jobs are not all rescued", extra={"worker": worker})
     return hints
 
 
-def _rescue_from(worker: str, store: JobStore, counters: Counters, now: datetime) -> list[Hint]:
-    batch = [(s.job, judge_stranded(s, now)) for s in store.stranded(worker)]
-    if not batch:
+def _rescue_from(
+    worker: str, store: JobStore, counters: Counters, now: datetime
+) -> Iterator[list[_Judged]]:
+    """What of the worker's jobs is rescued, some hundreds at a time: no command takes longer
+    the more it held. How many that were is noted before."""
+    store.rescues.begin(worker)
+    after = ""
+    while stranded := store.stranded(worker, after=after):
+        after = stranded[-1].job.id
+        rescued = _finish([(s.job, judge_stranded(s, now)) for s in stranded], store, counters)
+        _log.warning("rescued %d jobs of a dead worker", len(rescued), extra={"worker": worker})
+        yield rescued
+        crash_point("sweep.after_chunk")
+    store.rescues.end(worker)
+
+
+def _finish(batch: list[_Judged], store: JobStore, counters: Counters) -> list[_Judged]:
+    """Those that are rescued now. One that MongoDB refuses doesn't hold up its neighbours."""
+    try:
+        return finish(store, counters, batch, count_as="rescued")
+    except StoreUnavailable as error:
+        _log.warning("%d jobs of a dead worker are left for now: %s", len(batch), error)
         return []
-    elsewhere = store.finish(batch)
-    deltas = Deltas()
-    for job, verdict in batch:
-        if job.id not in elsewhere:
-            observe(deltas, job, verdict)
-    deltas.add(WORKER_COUNTS, "rescued", len(batch))
-    counters.add(deltas)
-    _log.warning("rescued %d jobs of a dead worker", len(batch), extra={"worker": worker})
+    except InvalidEvent:
+        if len(batch) == 1:
+            _log.exception("a job can't be rescued", extra={"event_id": batch[0][0].id})
+            return []
+    middle = len(batch) // 2
     return [
-        job.hint
-        for job, verdict in batch
-        if job.id not in elsewhere
-        and verdict.status is JobStatus.PENDING
-        and verdict.company is None
+        judged
+        for half in (batch[:middle], batch[middle:])
+        for judged in _finish(half, store, counters)
     ]
+
+
+def _may_run_again(verdict: Verdict) -> bool:
+    """Whether just anybody may; suspects are looked for by themselves."""
+    return verdict.status is JobStatus.PENDING and verdict.company is None
 
 
 def is_needed(

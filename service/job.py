@@ -84,6 +84,7 @@ class Job:
     queue: str
     priority: str
     payload: dict[str, Any]
+    """Empty where it wasn't read, because only what becomes of the job matters."""
     attempts: int
     max_attempts: int
     claims: int
@@ -103,6 +104,8 @@ class Job:
     cancel_requested: bool = False
     request_id: str | None = None
     traceparent: str | None = None
+    size: int | None = None
+    """Bytes of memory that it takes, about; None where its payload wasn't read."""
 
     @property
     def hint(self) -> Hint:
@@ -121,6 +124,8 @@ class Ending:
     """The wait that the handler asked for; None: the type's backoff says."""
     started_at: datetime | None = None
     """When the handler itself began; None where it never did."""
+    result_bytes: int = 0
+    """Of the result as JSON; 0: nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +144,8 @@ class Verdict:
     died: bool = False
     """Whether a process died over it."""
     started_at: datetime | None = None
+    result_bytes: int = 0
+    """Of the result as JSON; 0: nobody knows."""
 
     @property
     def in_history(self) -> bool:
@@ -152,7 +159,12 @@ def judge(job: Job, ending: Ending, delay_ms: int) -> Verdict:
         return _give_back(job, ending)
     if ending.outcome is Outcome.COMPLETED:
         return Verdict(
-            JobStatus.COMPLETED, ending.outcome, at, ending.result, started_at=ending.started_at
+            JobStatus.COMPLETED,
+            ending.outcome,
+            at,
+            ending.result,
+            started_at=ending.started_at,
+            result_bytes=ending.result_bytes,
         )
     if ending.outcome is Outcome.CANCELLED or job.cancel_requested:
         return Verdict(JobStatus.CANCELLED, ending.outcome, at, started_at=ending.started_at)
@@ -206,7 +218,7 @@ class Stranded:
     crashes: int
     """Crashes already in its history since its budget was last granted."""
     held: int
-    """How many jobs the dead worker held, this one included."""
+    """How many jobs the dead worker held when its rescue began, this one included."""
 
 
 def judge_stranded(stranded: Stranded, now: datetime) -> Verdict:

@@ -101,6 +101,13 @@ class Settings:
     async_concurrency: int = _setting(
         2_000, "jobs of asynchronous handlers at once, per worker process", low=1, high=100_000
     )
+    max_claimed_bytes: int = _setting(
+        134_217_728,
+        "memory that claimed jobs, and results not yet written, may take by estimate, per worker "
+        "process",
+        low=1_048_576,
+        high=8_589_934_592,
+    )
     heartbeat_seconds: float = _setting(2.0, "time between heartbeats", low=0.1, high=60)
     lease_seconds: float = _setting(
         8.0, "age of a heartbeat at which its worker counts as dead", low=0.5, high=600

@@ -132,6 +132,7 @@ def make_job(**over: Any) -> Job:
         "next_attempt_at": NOW,
         "started_at": NOW,
         "worker": "worker-1",
+        "size": 400,
     }
     return Job(**(fields | over))
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import bson
 from bson.raw_bson import DEFAULT_RAW_BSON_OPTIONS
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError, WriteConcernError
@@ -51,12 +50,12 @@ def update(database: Database[Document], name: str, updates: Sequence[Document])
 
 def find_and_modify(
     database: Database[Document], name: str, query: Document, change: Document, fields: Document
-) -> Document | None:
-    """Changes one document by majority and journal; its `fields` as they are now, None: no match.
+) -> bytes | None:
+    """Changes one document by majority and journal; the BSON of its `fields` as they are now, None:
+    no match.
 
     Raises `PyMongoError`.
     """
-    # Raw, because in a command's reply the driver ignores the database's own types.
     reply = _write(
         database,
         "findAndModify",
@@ -69,7 +68,7 @@ def find_and_modify(
         codec_options=DEFAULT_RAW_BSON_OPTIONS,
     )
     found = reply["value"]
-    return None if found is None else bson.decode(found.raw, database.codec_options)
+    return None if found is None else bytes(found.raw)  # a large one is a view
 
 
 def _write(database: Database[Document], command: str, name: str, **fields: Any) -> Any:

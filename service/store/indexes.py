@@ -13,6 +13,8 @@ from service.mongo import Document
 from service.store.guard import mongo_errors
 
 _BUILD_SECONDS = 3_600.0
+_RESCUES_SECONDS = 7 * 86_400
+"""How long a rescue that is never finished is remembered."""
 JOB_INDEXES = [
     # What waits, in the order in which it should run; `type` lets a filter on it read keys only.
     # Priorities descend, so that `normal` comes first: MongoDB keeps the keys of what was claimed
@@ -78,3 +80,4 @@ def ensure_indexes(database: Database[Document]) -> None:
             # On a large collection that takes long, and a build that is given up begins anew.
             with pymongo.timeout(_BUILD_SECONDS):
                 database["jobs"].create_indexes(missing)
+        database["rescues"].create_index("at", expireAfterSeconds=_RESCUES_SECONDS)

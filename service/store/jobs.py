@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -33,7 +34,9 @@ from service.job import (
 )
 from service.mongo import Document
 from service.store import commands
+from service.store.batches import fitting
 from service.store.guard import mongo_errors
+from service.store.rescues import Rescues
 
 _DUPLICATE_KEY = 11000
 _CLAIM_SLACK = timedelta(milliseconds=100)
@@ -43,8 +46,15 @@ a moment early by that must not be refused, because its message would be gone.""
 _TRIES_AFTER_EXPIRY = 3
 """How often a key is taken again whose first event expires in just that moment."""
 
-_MOST_RESULT_CHARACTERS = 8_000_000
-"""A character takes up to four bytes, and a message to the server at most 48 million."""
+_MOST_TEXT_BYTES = 1_500_000
+"""Of results (as JSON) and messages of errors in one command, before the last: as BSON they take up
+to seven times as many bytes, and the driver refuses a command of more than 16 MiB."""
+
+_STATEMENT_BYTES = 150
+"""What else a statement has, by the same measure."""
+
+_LONGEST_ALIKE_BYTES = 1_000
+"""Results longer than that are not compared: to put them side by side takes time and memory."""
 
 _HISTORY_LOOK = 5
 """How many entries may have been added between a write whose reply was lost and the next try."""
@@ -73,6 +83,24 @@ _CLAIMED_FIELDS = dict.fromkeys(
     1,
 )
 
+_WITHOUT_PAYLOAD = {name: 1 for name in _CLAIMED_FIELDS if name != "payload"}
+
+_STRANDED_FIELDS: Document = _WITHOUT_PAYLOAD | {
+    # Crashes since the budget was last granted: a history may be long, and full of long texts.
+    "crashes": {
+        "$size": {
+            "$filter": {
+                "input": "$history",
+                "cond": {
+                    "$and": [
+                        {"$eq": ["$$this.outcome", Outcome.CRASH.value]},
+                        {"$gt": ["$$this.attempt", {"$ifNull": ["$retried_from", 0]}]},
+                    ]
+                },
+            }
+        }
+    }
+}
 
 _Alike = list[tuple[Job, Verdict]]
 """Jobs that end alike."""
@@ -125,6 +153,7 @@ class JobStore:
         self._jobs: Collection[Document] = database["jobs"]
         # What clients see is what a majority has: a primary that dies takes back the rest.
         self._lasting = self._jobs.with_options(read_concern=ReadConcern("majority"))
+        self.rescues = Rescues(database)
         self._retention = retention or Retention()
         self._history_limit = history_limit
         self._claim_number = itertools.count()
@@ -198,24 +227,40 @@ class JobStore:
         worker: str,
         now: datetime,
         types: Sequence[str] | None = None,
+        *,
+        most_bytes: float = math.inf,
     ) -> list[Job]:
         """Takes those of the jobs (of these types) that are pending, due and no suspects, for
         `worker`.
 
         Who else asks for the same jobs gets none of them. Each claim has a fencing token of its
-        own, and raises `attempts` and `claims`.
+        own, and raises `attempts` and `claims`. Jobs beyond `most_bytes` of memory (one job in any
+        case) come without their payload, `size` None: they are claimed, and the caller has to give
+        them back.
         """
         guard: Document = {"company": None}
         if types is not None:
             guard["type"] = {"$in": list(types)}
-        return self._claim(job_ids, worker, now, guard)
+        return self._claim(job_ids, worker, now, guard, most_bytes)
 
-    def claim_suspects(self, job_ids: Sequence[str], worker: str, now: datetime) -> list[Job]:
+    def claim_suspects(
+        self,
+        job_ids: Sequence[str],
+        worker: str,
+        now: datetime,
+        *,
+        most_bytes: float = math.inf,
+    ) -> list[Job]:
         """Like `claim`, for jobs that were held by a process that died."""
-        return self._claim(job_ids, worker, now, {"company": {"$exists": True}})
+        return self._claim(job_ids, worker, now, {"company": {"$exists": True}}, most_bytes)
 
     def _claim(
-        self, job_ids: Sequence[str], worker: str, now: datetime, guard: Document
+        self,
+        job_ids: Sequence[str],
+        worker: str,
+        now: datetime,
+        guard: Document,
+        most_bytes: float,
     ) -> list[Job]:
         token = f"{self._claim_prefix}-{next(self._claim_number)}"
         free = {"status": "pending", "next_attempt_at": {"$lte": now + _CLAIM_SLACK}, **guard}
@@ -231,17 +276,35 @@ class JobStore:
         }
         with mongo_errors():
             if len(job_ids) == 1:
-                document = commands.find_and_modify(
+                raw = commands.find_and_modify(
                     self._database, "jobs", {"_id": job_ids[0], **free}, update, _CLAIMED_FIELDS
                 )
-                return [] if document is None else [_job(document)]
+                return [] if raw is None else self._fitting([raw], math.inf)
             ids = {"$in": list(job_ids)}
             statement = {"q": {"_id": ids, **free}, "u": update, "multi": True}
-            if commands.update(self._database, "jobs", [statement]) == 0:
-                return []
-            mine: Document = {"_id": ids, "claim": token}
-            found = self._jobs.find(mine, _CLAIMED_FIELDS, batch_size=len(job_ids))
-            return [_job(d) for d in found]
+            count = commands.update(self._database, "jobs", [statement])
+            return self._claimed(count, job_ids, token, most_bytes) if count else []
+
+    def _claimed(
+        self, count: int, job_ids: Sequence[str], token: str, most_bytes: float
+    ) -> list[Job]:
+        """The jobs that a claim took, so many; those beyond `most_bytes` without their payload.
+
+        A reply has 16 MiB of documents at most, and the next is asked for only where that one fits.
+        """
+        mine: Document = {"_id": {"$in": list(job_ids)}, "claim": token}
+        found: Any = self._jobs.find_raw_batches(mine, _CLAIMED_FIELDS, batch_size=len(job_ids))
+        with found as batches:
+            jobs = self._fitting(batches, most_bytes)
+        if len(jobs) < count:
+            read = {job.id for job in jobs}
+            rest = {"$in": [job_id for job_id in job_ids if job_id not in read]}
+            jobs += map(_job, self._jobs.find({**mine, "_id": rest}, _WITHOUT_PAYLOAD))
+        return jobs
+
+    def _fitting(self, batches: Iterable[bytes], most_bytes: float) -> list[Job]:
+        options = self._jobs.codec_options
+        return [_job(d, size) for d, size in fitting(batches, most_bytes, options)]
 
     # what waits
 
@@ -377,14 +440,18 @@ class JobStore:
 
     # rescue
 
-    def stranded(self, worker: str) -> list[Stranded]:
-        """What is still `processing` under a worker that is dead."""
-        query = {"status": "processing", "worker": worker}
+    def stranded(self, worker: str, *, after: str = "", most: int = 500) -> list[Stranded]:
+        """What is still `processing` under a worker that is dead, without payloads: the first ones
+        in the order of their ids, of those beyond `after`."""
+        query = {"status": "processing", "worker": worker, "_id": {"$gt": after}}
         with mongo_errors():
             found = list(
-                self._jobs.find(query, _CLAIMED_FIELDS | {"history": 1, "retried_from": 1})
+                self._jobs.find(
+                    query, _STRANDED_FIELDS, sort=[("_id", 1)], limit=most, hint="by_status"
+                )
             )
-        return [Stranded(_job(d), _crashes(d), len(found)) for d in found]
+        held = self.rescues.held(worker) if found else 0
+        return [Stranded(_job(d), d["crashes"], held) for d in found]
 
     def claims_of(self, worker: str) -> dict[str, str]:
         """The fencing token of every job that is `processing` under this worker."""
@@ -393,12 +460,12 @@ class JobStore:
             return {d["_id"]: d["claim"] for d in self._jobs.find(query, {"claim": 1})}
 
     def held_by(self, worker: str, job_ids: Sequence[str]) -> list[Job]:
-        """Those of the jobs that are `processing` under this worker."""
+        """Those of the jobs that are `processing` under this worker, without their payloads."""
         if not job_ids:
             return []
         query = {"_id": {"$in": list(job_ids)}, "status": "processing", "worker": worker}
         with mongo_errors():
-            return [_job(d) for d in self._jobs.find(query, _CLAIMED_FIELDS)]
+            return [_job(d) for d in self._jobs.find(query, _WITHOUT_PAYLOAD)]
 
     def holders(self) -> set[str]:
         """The workers that hold jobs, dead ones included."""
@@ -521,7 +588,7 @@ def _alike(batch: Sequence[tuple[Job, Verdict]]) -> Iterable[_Alike]:
     groups: dict[object, list[tuple[Job, Verdict]]] = defaultdict(list)
     for job, verdict in batch:
         key: object = job.id
-        if verdict.status is JobStatus.COMPLETED:
+        if verdict.status is JobStatus.COMPLETED and verdict.result_bytes <= _LONGEST_ALIKE_BYTES:
             result = repr(verdict.result)
             times = (verdict.started_at or job.started_at, verdict.at)
             key = (job.claim, job.attempts, times, result)
@@ -530,14 +597,15 @@ def _alike(batch: Sequence[tuple[Job, Verdict]]) -> Iterable[_Alike]:
 
 
 def _in_messages(groups: Iterable[_Alike]) -> Iterator[list[_Alike]]:
-    """As many groups at once as fit into one message to the server, whatever their results."""
+    """As many groups at once as fit into one command, whatever their results."""
     chosen: list[_Alike] = []
     size = 0
     for group in groups:
-        result = group[0][1].result
-        size += 0 if result is None else len(repr(result))
+        verdict = group[0][1]
+        size += _STATEMENT_BYTES + (verdict.result_bytes or len(repr(verdict.result)))
+        size += 0 if verdict.error is None else len(verdict.error["message"])
         chosen.append(group)
-        if size >= _MOST_RESULT_CHARACTERS:
+        if size >= _MOST_TEXT_BYTES:
             yield chosen
             chosen, size = [], 0
     if chosen:
@@ -616,13 +684,14 @@ def hint_of(document: Document) -> Hint:
     return Hint(document["_id"], document["type"], document["queue"], document["priority"])
 
 
-def _job(document: Document) -> Job:
+def _job(document: Document, size: int | None = None) -> Job:
+    """`size`: bytes of memory, about; None: read without its payload."""
     return Job(
         id=document["_id"],
         type=document["type"],
         queue=document["queue"],
         priority=document["priority"],
-        payload=document["payload"],
+        payload=document.get("payload", {}),
         attempts=document["attempts"],
         max_attempts=document["max_attempts"],
         claims=document["claims"],
@@ -637,6 +706,7 @@ def _job(document: Document) -> Job:
         cancel_requested=document.get("cancel_requested", False),
         request_id=document.get("request_id"),
         traceparent=document.get("traceparent"),
+        size=size,
     )
 
 
@@ -653,22 +723,18 @@ def _history_entry(job: Job, verdict: Verdict) -> Document:
 
 def _is_applied(job: Job, verdict: Verdict, document: Document) -> bool:
     """Whether the verdict stands in the document, be it that others followed. A job given back
-    unstarted leaves no entry: that it isn't ours any more is all that it says, unless it is final.
+    unstarted leaves no entry: what it says is its status, until somebody claims it again.
     """
-    if not verdict.in_history and verdict.status in FINAL:
-        found = (document.get("status"), document.get("claims"), document.get("worker"))
-        return found == (verdict.status, job.claims, job.worker)
-    return not verdict.in_history or any(
+    if not verdict.in_history:
+        found = (document.get("claims"), document.get("worker"))
+        is_claimed_since = found != (job.claims, job.worker)
+        if is_claimed_since and verdict.status not in FINAL:
+            return True
+        return not is_claimed_since and document.get("status") == verdict.status
+    return any(
         entry["attempt"] == job.attempts
         and entry["worker"] == job.worker
         and entry["outcome"] == verdict.outcome
         and entry["finished_at"] == verdict.at
         for entry in document.get("history", [])
     )
-
-
-def _crashes(document: Document) -> int:
-    """Crashes since the budget was last granted."""
-    since = document.get("retried_from", 0)
-    crashes = [h for h in document["history"] if h["outcome"] == Outcome.CRASH]
-    return sum(h["attempt"] > since for h in crashes)

@@ -67,11 +67,12 @@ class FlakyStore:
         worker: str,
         now: datetime,
         types: Sequence[str] | None = None,
+        **more: Any,
     ) -> list[Job]:
         lost, self.lose = self.lose, None
         if lost == "claim":
             raise StoreUnavailable("as asked")
-        jobs = self._store.claim(job_ids, worker, now, types)
+        jobs = self._store.claim(job_ids, worker, now, types, **more)
         if lost == "reply":
             raise StoreUnavailable("as asked")
         if self.cancel_after_claim:
@@ -104,7 +105,7 @@ class Bench:
         lease = Lease(600)
         lease.renew(time.monotonic())
         self.clock = ServerClock()
-        self.registry = Registry(threads, 40, catalog)
+        self.registry = Registry(threads, 40, catalog, max_bytes=16 * 1_048_576)
         self.supply = Supply(
             store=self.flaky,  # type: ignore[arg-type]
             counters=counters,
@@ -673,6 +674,37 @@ def test_a_saturated_type_is_not_asked_for(make_bench: MakeBench) -> None:
     assert bench.jobs() == [report]
 
 
+# bytes
+
+
+LARGE = {"pad": "x" * 1_000_000}
+
+
+@pytest.mark.parametrize("redis_away", [False, True])
+def test_no_more_is_held_than_has_room_in_memory_and_the_rest_waits_for_others(
+    bench: Bench, redis_away: bool
+) -> None:
+    """Nothing was known of their size before they were claimed."""
+    ids = [*bench.post(10, payload=LARGE), *bench.post(10, payload=LARGE)]
+    if redis_away:
+        bench.supply.redis_away.set()
+    held = bench.jobs()
+    assert len(held) == 16
+    assert bench.registry.room(EMAIL) <= 1
+    others = [job_id for job_id in ids if job_id not in held]
+    assert {(d["status"], d["attempts"]) for d in map(bench.store.get, others)} == {("pending", 0)}
+    assert bench.waiting == (20 if redis_away else 4)
+
+
+def test_large_jobs_are_asked_for_one_by_one_once_their_size_is_known(bench: Bench) -> None:
+    bench.post(10, payload=LARGE)
+    bench.post(10, payload=LARGE)
+    for job_id in bench.jobs()[:2]:
+        bench.registry.remove([bench.held(job_id)])  # type: ignore[list-item]
+    assert bench.registry.room(EMAIL) == 2
+    assert len(bench.jobs()) == 2
+
+
 # suspects
 
 
@@ -786,7 +818,7 @@ def test_a_lost_claim_is_told_from_a_held_one_with_the_same_number(bench: Bench)
     """A primary took the held one back, and the reply to the second one was lost."""
     (job_id,) = bench.post()
     bench.look()
-    held = bench.supply.registry.get(job_id)
+    held = bench.held(job_id)
     assert held is not None
     query, other = {"_id": job_id, "claims": held.job.claims}, {"$set": {"claim": "another"}}
     assert bench.store._jobs.update_one(query, other).matched_count == 1

@@ -31,6 +31,7 @@ from tests.factories import (
     seconds,
 )
 
+LARGE = {"pad": "x" * 1_000_000}
 UNKNOWN = "0190b8a0-0000-7000-8000-000000000000"
 
 
@@ -102,6 +103,8 @@ def test_a_job_for_later_waits_for_its_time(store: JobStore, event: Any, due: An
 def test_a_payload_is_data_and_comes_back_exactly(store: JobStore, payload: Any) -> None:
     job = claimed(store, payload=payload)
     assert job.payload == payload
+    together = store.claim(accept_many(store, 2, payload=payload), "w", NOW)
+    assert [job.payload for job in together] == [payload, payload]
     finish(store, job, result=payload)
     document = store.get(job.id)
     assert document["payload"] == document["result"] == payload
@@ -289,6 +292,29 @@ def test_a_claim_may_come_a_moment_early(store: JobStore, count: int) -> None:
     assert len(store.claim(ids, "w", ahead(59.95))) == count
 
 
+@pytest.mark.parametrize("most_bytes", [0, 450_000])
+def test_jobs_beyond_the_bytes_of_a_claim_come_without_their_payload(
+    store: JobStore, most_bytes: int
+) -> None:
+    ids = accept_many(store, 12, payload={"pad": "x" * 100_000}, request_id="r")
+    jobs = store.claim(ids, "worker-1", NOW, most_bytes=most_bytes)
+    assert sorted(job.id for job in jobs) == ids
+    whole = [job for job in jobs if job.size is not None]
+    assert len(whole) == (4 if most_bytes else 1)
+    assert all(job.size > 100_000 and job.payload["pad"] for job in whole if job.size)
+    for job in jobs:
+        assert (job.request_id, job.attempts, job.worker) == ("r", 1, "worker-1")
+        assert finish(store, job, Outcome.UNSTARTED)
+    assert {store.get(i)["attempts"] for i in ids} == {0}
+
+
+def test_a_claim_of_more_than_one_reply_of_the_server_is_whole(store: JobStore) -> None:
+    """A reply has 16 MiB."""
+    ids = [*accept_many(store, 10, payload=LARGE), *accept_many(store, 10, payload=LARGE)]
+    jobs = store.claim(ids, "w", NOW)
+    assert sorted(job.id for job in jobs if job.size and job.payload == LARGE) == sorted(ids)
+
+
 def test_a_claim_raises_the_fencing_token_for_ever(store: JobStore) -> None:
     job_id = accept(store, max_attempts=2)["_id"]
     tokens = []
@@ -412,6 +438,17 @@ def test_many_large_results_are_more_than_one_message_to_the_server(store: JobSt
     assert store.finish(batch) == set()
     results = {store.get(job.id)["result"][:2] for job in jobs}
     assert results == {f"{n:02}" for n in range(60)}
+
+
+def test_results_that_grow_as_bson_are_more_than_one_message_too(store: JobStore) -> None:
+    """A digit and its comma become twelve bytes: together more than the 16 MiB of a command."""
+    jobs = store.claim(accept_many(store, 20), "worker-1", NOW)
+    endings = [
+        Ending(Outcome.COMPLETED, NOW, [n] * 100_000, result_bytes=200_001) for n in range(20)
+    ]
+    batch = [(job, judge(job, end, 0)) for job, end in zip(jobs, endings, strict=True)]
+    assert store.finish(batch) == set()
+    assert {store.get(job.id)["result"][0] for job in jobs} == set(range(20))
 
 
 def test_jobs_that_end_alike_under_different_claims_are_each_guarded_by_their_own(

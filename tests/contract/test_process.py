@@ -546,10 +546,10 @@ def test_what_a_claim_under_way_wins_while_the_process_stops_is_given_back(
     claims = process.store.claim
     claiming, stopped = threading.Event(), threading.Event()
 
-    def slow_claim(*args: Any) -> Any:
+    def slow_claim(*args: Any, **options: Any) -> Any:
         claiming.set()
         stopped.wait(5)
-        return claims(*args)
+        return claims(*args, **options)
 
     process.store.claim = slow_claim  # type: ignore[method-assign]
     process._broker.enqueue_many([hint_of(document)])

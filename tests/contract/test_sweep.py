@@ -7,19 +7,21 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+import bson
 import pytest
 import redis
 from dramatiq.middleware import Retries
 from pymongo.database import Database
+from pymongo.errors import AutoReconnect
 
 from actors import dead_letter, sweep
 from service import redis_client
 from service.broker import DEAD_LETTER_QUEUE, PulseBroker
 from service.clock import ServerClock
-from service.job import Hint
+from service.job import Hint, Stranded
 from service.messages import job_id_of
 from service.settings import Settings
-from service.store import Counters, JobStore, WorkerStore
+from service.store import Counters, JobStore, WorkerStore, commands
 from service.store.jobs import hint_of
 from tests.factories import (
     NOW,
@@ -127,18 +129,139 @@ def test_a_rescue_is_counted_once(
     assert eventually(lambda: counters.read() == expected), counters.read()
 
 
-def test_a_job_that_ends_while_it_is_rescued_stays_ended(
+def test_a_job_that_ends_while_it_is_rescued_stays_ended_and_is_not_counted(
     store: JobStore, workers: WorkerStore, counters: Counters
 ) -> None:
     """The worker was only slow: its outcome came between the sweep's look and its write."""
-    job = claimed(store, worker="slow", max_attempts=1)
-    stranded = store.stranded("slow")
-    finish(store, job, result="in time")
-    store.stranded = lambda _worker: stranded  # type: ignore[method-assign]
-    sweep._rescue_from("slow", store, counters, NOW)
+    job, other = (claimed(store, worker="slow", max_attempts=1) for _ in range(2))
+    look = store.stranded
+
+    def then_it_ends(worker: str, **more: Any) -> list[Stranded]:
+        found = look(worker, **more)
+        if store.get(job.id)["status"] == "processing":
+            finish(store, job, result="in time")
+        return found
+
+    store.stranded = then_it_ends  # type: ignore[method-assign]
+    assert rescue(store, workers, counters) == [other.id]
     assert store.get(job.id)["result"] == "in time"
-    assert eventually(lambda: "_worker" in counters.read())
-    assert "email" not in counters.read()
+    assert eventually(lambda: counters.read() == {"_worker": {"rescued": 1}}), counters.read()
+
+
+def test_a_job_that_its_rescue_cancels_is_counted_so(
+    store: JobStore, workers: WorkerStore, counters: Counters
+) -> None:
+    job = claimed(store, worker="dead")
+    store.cancel(job.id, NOW)
+    rescue(store, workers, counters)
+    expected = {"email": {"cancelled": 1}, "_worker": {"rescued": 1}}
+    assert eventually(lambda: counters.read() == expected), counters.read()
+
+
+def held_by(store: JobStore, worker: str, count: int, **event: Any) -> list[str]:
+    """The ids of so many jobs that the worker holds."""
+    ids = accept_many(store, count, **event)
+    store.claim(ids, worker, NOW)
+    return ids
+
+
+class Writes:
+    """The updates of jobs, as the server is sent them; the one of that number breaks off half-way,
+    as where a primary steps down in the middle of it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, breaking: int = 0) -> None:
+        self.lengths: list[int] = []
+        self._breaking, self._update = breaking, commands.update
+        monkeypatch.setattr(commands, "update", self)
+
+    def __call__(self, database: Database[Any], name: str, updates: Any) -> int:
+        self.lengths.append(len(updates))
+        if len(self.lengths) != self._breaking:
+            return self._update(database, name, updates)
+        self._update(database, name, updates[: len(updates) - 1])
+        raise AutoReconnect("the primary has stepped down")
+
+
+def test_however_many_jobs_a_worker_held_no_command_grows_with_them(
+    store: JobStore,
+    workers: WorkerStore,
+    counters: Counters,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ids = held_by(store, "dead", 1_100)
+    writes = Writes(monkeypatch)
+    assert rescue(store, workers, counters) == ids
+    assert writes.lengths == [500, 500, 100]
+    texts = {store.get(i)["error"]["message"] for i in (ids[0], ids[-1])}
+    assert len(texts) == 1
+    assert "1100 job(s)" in texts.pop()
+
+
+def test_a_rescue_reads_no_payload_and_no_text_of_the_history(
+    store: JobStore, database: Database[Any]
+) -> None:
+    job_id = claimed(store, worker="dead", payload={"pad": "x" * 1_000_000}).id
+    error = {"reason": "crash", "message": "x" * 2_000}
+    history = [{"attempt": n, "outcome": "crash", "error": error} for n in range(50)]
+    database["jobs"].update_one({"_id": job_id}, {"$set": {"history": history}})
+    (stranded,) = store.stranded("dead")
+    assert (stranded.job.payload, stranded.job.size) == ({}, None)
+    assert stranded.crashes == 49
+
+
+def test_what_is_left_of_a_rescue_that_broke_off_was_not_alone(
+    store: JobStore,
+    workers: WorkerStore,
+    counters: Counters,
+    monkeypatch: pytest.MonkeyPatch,
+    database: Database[Any],
+) -> None:
+    ids = held_by(store, "dead", 3, max_attempts=1)
+    with monkeypatch.context() as patch:
+        Writes(patch, breaking=1)
+        rescue(store, workers, counters)
+    assert [store.get(i)["status"] for i in ids] == ["pending", "pending", "processing"]
+    assert [s.held for s in store.stranded("dead")] == [3]
+    assert rescue(store, workers, counters) == [ids[2]]
+    assert store.get(ids[2])["status"] == "pending"
+    assert database["rescues"].count_documents({}) == 0
+
+
+def test_a_worker_whose_rescue_fails_does_not_hold_up_the_others(
+    store: JobStore,
+    workers: WorkerStore,
+    counters: Counters,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    of = {f"dead-{n}": held_by(store, f"dead-{n}", 2) for n in range(5)}
+    look = store.stranded
+
+    def poisoned(worker: str, **more: Any) -> list[Stranded]:
+        if worker == "dead-2":
+            raise RuntimeError("as asked")
+        return look(worker, **more)
+
+    store.stranded = poisoned  # type: ignore[method-assign]
+    others = [job_id for worker, ids in of.items() if worker != "dead-2" for job_id in ids]
+    assert sorted(rescue(store, workers, counters)) == sorted(others)
+    assert {store.get(i)["status"] for i in of["dead-2"]} == {"processing"}
+    assert "as asked" in caplog.text
+
+
+def test_a_document_that_takes_nothing_more_does_not_hold_up_its_neighbours(
+    store: JobStore, workers: WorkerStore, counters: Counters, database: Database[Any]
+) -> None:
+    full, *others = held_by(store, "dead", 5)
+    limit = 16 * 1_048_576
+    size = len(bson.encode(database["jobs"].find_one({"_id": full}) or {}))
+    pad = {"pad": "x" * (limit - size - 50)}
+    database["jobs"].update_one({"_id": full}, {"$set": pad})
+    assert sorted(rescue(store, workers, counters)) == others
+    assert store.get(full)["status"] == "processing"
+    assert eventually(lambda: counters.read() == {"_worker": {"rescued": 4}}), counters.read()
+    database["jobs"].update_one({"_id": full}, {"$unset": {"pad": ""}})
+    assert rescue(store, workers, counters) == [full]
+    assert "5 job(s)" in store.get(full)["error"]["message"]
 
 
 # dispatch

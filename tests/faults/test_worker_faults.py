@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from tests.factories import NOW, new_job_document
 from tests.faults.processes import send
 from tests.faults.stack import Stack
 from tests.faults.waiting import eventually
@@ -52,6 +53,23 @@ def test_a_worker_that_dies_at_any_point_loses_nothing(stack: Stack, point: str)
         seen = stack.api.wait_final(event, within=20)
     assert seen["status"] == "completed"
     assert sum(entry["outcome"] == "completed" for entry in seen["history"]) == 1
+
+
+def test_what_a_rescue_left_when_its_leader_died_is_not_taken_for_the_killer(stack: Stack) -> None:
+    """Alone with its process, a job in its last attempt would fail."""
+    with stack.only_workers(0):
+        held = [
+            new_job_document(type="journal.async", max_attempts=1)
+            | {"status": "processing", "worker": "dead", "started_at": NOW}
+            | {"attempts": 1, "claims": 1, "claim": "of the dead"}
+            for _ in range(501)
+        ]
+        stack.database["jobs"].insert_many(held)
+        worker = stack.add_worker(CRASH_POINT="sweep.after_chunk")
+        eventually(lambda: worker.starts > 1, "the leader died at its crash point")
+        worker.env.pop("CRASH_POINT")
+        stack.wait_idle()
+    assert stack.database["jobs"].count_documents({"status": "completed"}) == 501
 
 
 def test_another_worker_leads_the_sweep_soon_after_its_leader_was_killed(stack: Stack) -> None:

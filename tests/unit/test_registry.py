@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -138,6 +139,68 @@ def test_room_comes_back_with_each_outcome() -> None:
     registry.remove(held[:3])
     assert registry.room(WAITS) == 3
     assert len(registry) == 7
+
+
+# bytes
+
+
+def roomy(most_bytes: int = 1_000_000) -> Registry:
+    return Registry(4, 2_000, [WAITS], most_bytes)
+
+
+def test_large_jobs_leave_room_for_as_many_as_have_the_bytes() -> None:
+    registry = roomy()
+    assert registry.room(WAITS) == 2_000
+    hold(registry, 4, WAITS, size=100_000)
+    assert registry.room(WAITS) == 6
+    hold(registry, 6, WAITS, size=100_000)
+    assert (registry.room(WAITS), registry.room_bytes) == (0, 0)
+
+
+def test_one_job_finds_room_however_large_those_before_were() -> None:
+    registry = roomy()
+    registry.remove(hold(registry, 1, WAITS, size=5_000_000))
+    assert (registry.room(WAITS), registry.room_bytes) == (1, 1_000_000)
+
+
+def test_after_large_jobs_small_ones_soon_come_by_the_hundred_again() -> None:
+    registry = roomy()
+    registry.remove(hold(registry, 10, WAITS, size=100_000))
+    for _ in range(40):
+        registry.remove(hold(registry, registry.room(WAITS), WAITS, size=400))
+    assert registry.room(WAITS) == 2_000
+
+
+def test_a_result_takes_bytes_until_it_is_written() -> None:
+    registry = roomy()
+    (held,) = hold(registry, 1, WAITS, size=1_000)
+    registry.free_place(held, 499_500)
+    registry.free_place(held, 499_500)  # of several endings the first one counts
+    assert (registry.room(WAITS), registry.room_bytes) == (0, 0)
+    registry.remove([held])
+    registry.remove([held])
+    registry.free_place(held, 499_500)
+    assert registry.room_bytes == 1_000_000
+
+
+def test_who_is_about_to_claim_waits_for_room(unless: threading.Event) -> None:
+    registry = roomy()
+    large = hold(registry, 1, WAITS, size=1_000_000)
+    claims = threading.Thread(target=registry.wait_until_not_alone, args=[unless])
+    claims.start()
+    claims.join(0.05)
+    assert claims.is_alive()
+    registry.remove(large)
+    claims.join(5)
+    assert not claims.is_alive()
+
+
+@pytest.fixture
+def unless() -> Iterator[threading.Event]:
+    """A process that stops, which every wait ends for."""
+    event = threading.Event()
+    yield event
+    event.set()
 
 
 # one type beside others
