@@ -14,11 +14,12 @@ from service.broker import PulseBroker
 from service.catalog import Catalog
 from service.changes import Changes
 from service.clock import ServerClock
+from service.cpu_lane import CpuLane
 from service.errors import StoreUnavailable
 from service.follow_up import FollowUp
 from service.health import Health
 from service.http_times import HttpTimes
-from service.offload import Aside, Lookup, Offload
+from service.offload import Lookup, Offload
 from service.settings import Settings, without_password
 from service.store import Stores
 from service.totals import Totals
@@ -57,7 +58,7 @@ class WebProcess:
         )
         self.lookup = Lookup(stores.jobs, self.breaker, timeout_seconds)
         self.offload = Offload(self.breaker, timeout_seconds)
-        self.aside = Aside()
+        self.aside = CpuLane()
         self.waiting = Waiting(broker.client, stores.jobs.finals, settings.max_waiters)
         self.changes = Changes(stores, self.follow_up, clock, self.waiting.tell)
         self.backlog = Backlog(self._count_waiting, settings.max_backlog_jobs)

@@ -24,6 +24,8 @@ _MOMENTS = (
 )
 _FINAL = frozenset({"completed", "failed", "cancelled"})
 POLL_SECONDS = "1"
+_LARGE, _MEMBER = 65_536, 32
+"""From how many characters on an event is large, and as how many each member counts."""
 
 
 def is_final(document: Document) -> bool:
@@ -96,6 +98,30 @@ def retry_after(document: Document, clock: ServerClock) -> str | None:
         return POLL_SECONDS
     seconds = math.ceil((document["next_attempt_at"] - clock.now()).total_seconds())
     return POLL_SECONDS if seconds <= 1 else str(seconds)
+
+
+def tagged_event(document: Document) -> tuple[bytes, str]:
+    """An event as JSON, and its `ETag`."""
+    body = dumps(event(document))
+    return body, etag(body)
+
+
+def is_large(*documents: Document) -> bool:
+    """Whether it takes more than a few milliseconds to make JSON of them. How much of them is
+    looked at is bounded, too."""
+    members: list[Any] = []
+    for document in documents:
+        members += (document["payload"], document["result"], document.get("progress"))
+    left = _LARGE
+    while members and left > 0:
+        member = members.pop()
+        if isinstance(member, str):
+            left -= len(member)
+        elif isinstance(member, dict | list):
+            left -= _MEMBER * (1 + len(member))
+            if left > 0:
+                members.extend(member.values() if isinstance(member, dict) else member)
+    return left <= 0
 
 
 def etag(body: bytes) -> str:

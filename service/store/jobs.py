@@ -34,6 +34,7 @@ from service.job import (
 from service.mongo import Document
 from service.store import commands
 from service.store.guard import mongo_errors
+from service.store.payloads import one_by_one
 
 _DUPLICATE_KEY = 11000
 _CLAIM_SLACK = timedelta(milliseconds=100)
@@ -443,7 +444,8 @@ class JobStore:
     def get_many(self, job_ids: Sequence[str]) -> list[Document | UnknownEvent]:
         """Each job's document, in order, or that there is none."""
         with mongo_errors():
-            found = {d["_id"]: d for d in self._lasting.find({"_id": {"$in": list(set(job_ids))}})}
+            query = {"_id": {"$in": list(set(job_ids))}}
+            found = {d["_id"]: d for d in one_by_one(self._lasting, query)}
         return [
             found.get(job_id) or UnknownEvent(f"no event has the id {job_id}") for job_id in job_ids
         ]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import bson
 from pymongo.database import Database
 from pymongo.read_concern import ReadConcern
 
@@ -15,6 +15,7 @@ from service.ids import first_id_at
 from service.mongo import Document
 from service.store.guard import mongo_errors
 from service.store.jobs import retrying
+from service.store.payloads import sized_one_by_one
 
 _RETRY_CHUNK = 1_000
 _OPEN = {"$in": ["pending", "processing"]}
@@ -68,15 +69,13 @@ class Listing:
     ) -> tuple[list[Document], bool]:
         """Like `page`, but it ends early where it gets large; and whether there is more."""
         query, documents, size = which.query(below=below), list[Document](), 0
-        with (
-            mongo_errors(),
-            self._lasting.find(query, sort=[("_id", -1)], limit=limit + 1) as found,
-        ):
-            for document in found:
+        found = sized_one_by_one(self._lasting, query, sort=[("_id", -1)], limit=limit + 1)
+        with mongo_errors(), closing(found):
+            for document, document_bytes in found:
                 if len(documents) == limit or size >= most_bytes:
                     return documents, True
                 documents.append(document)
-                size += len(bson.encode(document))
+                size += document_bytes
         return documents, False
 
     def count_retryable(self, which: Filter) -> int:
