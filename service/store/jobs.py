@@ -34,7 +34,7 @@ from service.job import (
 from service.mongo import Document
 from service.store import commands
 from service.store.guard import mongo_errors
-from service.store.payloads import one_by_one
+from service.store.payloads import OneByOne
 
 _DUPLICATE_KEY = 11000
 _CLAIM_SLACK = timedelta(milliseconds=100)
@@ -43,6 +43,9 @@ a moment early by that must not be refused, because its message would be gone.""
 
 _MOST_RESULT_CHARACTERS = 8_000_000
 """A character takes up to four bytes, and a message to the server at most 48 million."""
+
+_NOT_IN_A_REPLAY = dict.fromkeys(("payload", "result", "error", "history", "progress"), 0)
+"""What no answer to a known key shows; a thousand of them at once may be large."""
 
 _HISTORY_LOOK = 5
 """How many entries may have been added between a write whose reply was lost and the next try."""
@@ -90,7 +93,8 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What the store has for a posted event: its document, new or (a known key) the first one."""
+    """What the store has for a posted event: its document, new or (a known key) the first one's,
+    without what may be large."""
 
     document: Document
     replayed: bool = False
@@ -122,6 +126,7 @@ class JobStore:
         self._jobs: Collection[Document] = database["jobs"]
         # What clients see is what a majority has: a primary that dies takes back the rest.
         self._lasting = self._jobs.with_options(read_concern=ReadConcern("majority"))
+        self._one_by_one = OneByOne(self._lasting)
         self._retention = retention or Retention()
         self._history_limit = history_limit
         self._claim_number = itertools.count()
@@ -159,9 +164,8 @@ class JobStore:
         self, documents: Sequence[Document], taken: set[int]
     ) -> list[Accepted | Exception]:
         keys = [documents[i]["idempotency_key"] for i in taken]
-        known = {
-            d["idempotency_key"]: d for d in self._jobs.find({"idempotency_key": {"$in": keys}})
-        }
+        found = self._jobs.find({"idempotency_key": {"$in": keys}}, _NOT_IN_A_REPLAY)
+        known = {d["idempotency_key"]: d for d in found}
         answers: list[Accepted | Exception] = []
         for position, document in enumerate(documents):
             first = known.get(document["idempotency_key"]) if position in taken else None
@@ -445,7 +449,7 @@ class JobStore:
         """Each job's document, in order, or that there is none."""
         with mongo_errors():
             query = {"_id": {"$in": list(set(job_ids))}}
-            found = {d["_id"]: d for d in one_by_one(self._lasting, query)}
+            found = {d["_id"]: d for d, _ in self._one_by_one.find(query)}
         return [
             found.get(job_id) or UnknownEvent(f"no event has the id {job_id}") for job_id in job_ids
         ]

@@ -15,7 +15,7 @@ from service.ids import first_id_at
 from service.mongo import Document
 from service.store.guard import mongo_errors
 from service.store.jobs import retrying
-from service.store.payloads import sized_one_by_one
+from service.store.payloads import OneByOne
 
 _RETRY_CHUNK = 1_000
 _OPEN = {"$in": ["pending", "processing"]}
@@ -57,6 +57,7 @@ class Listing:
     def __init__(self, database: Database[Document]) -> None:
         self._jobs = database["jobs"]
         self._lasting = self._jobs.with_options(read_concern=ReadConcern("majority"))
+        self._one_by_one = OneByOne(self._lasting)
 
     def page(self, which: Filter, limit: int, below: str | None = None) -> list[Document]:
         """Newest first, at most `limit`, only ids before `below`."""
@@ -69,7 +70,7 @@ class Listing:
     ) -> tuple[list[Document], bool]:
         """Like `page`, but it ends early where it gets large; and whether there is more."""
         query, documents, size = which.query(below=below), list[Document](), 0
-        found = sized_one_by_one(self._lasting, query, sort=[("_id", -1)], limit=limit + 1)
+        found = self._one_by_one.find(query, sort=[("_id", -1)], limit=limit + 1)
         with mongo_errors(), closing(found):
             for document, document_bytes in found:
                 if len(documents) == limit or size >= most_bytes:

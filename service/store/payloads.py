@@ -33,21 +33,17 @@ def packed_bytes(document: Document) -> int:
     return len(payload.raw) if isinstance(payload, RawBSONDocument) else 0
 
 
-def one_by_one(
-    jobs: Collection[Document], query: Document, **options: Any
-) -> Generator[Document, None, None]:
-    """What `find` finds, each document made when it is asked for. Raises `PyMongoError`."""
-    for document, _ in sized_one_by_one(jobs, query, **options):
-        yield document
+class OneByOne:
+    """Finds what `collection` finds, each document made when it is asked for."""
 
+    def __init__(self, collection: Collection[Document]) -> None:
+        self._options = collection.codec_options
+        self._raw: Collection[Any] = collection.with_options(codec_options=DEFAULT_RAW_BSON_OPTIONS)
 
-def sized_one_by_one(
-    jobs: Collection[Document], query: Document, **options: Any
-) -> Generator[tuple[Document, int], None, None]:
-    """Like `one_by_one`, each with its size in bytes as MongoDB has it."""
-    raw: Collection[Any] = jobs.with_options(codec_options=DEFAULT_RAW_BSON_OPTIONS)
-    with raw.find(query, **options) as found:
-        for one in found:
-            with garbage.paused():
-                document = bson.decode(one.raw, jobs.codec_options)
-            yield document, len(one.raw)
+    def find(self, query: Document, **options: Any) -> Generator[tuple[Document, int], None, None]:
+        """Each with its size in bytes as MongoDB has it. Raises `PyMongoError`."""
+        with self._raw.find(query, **options) as found:
+            for one in found:
+                with garbage.paused():
+                    document = bson.decode(one.raw, self._options)
+                yield document, len(one.raw)
