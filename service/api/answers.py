@@ -13,6 +13,7 @@ from service.api.times import shown
 from service.clock import ServerClock
 from service.mongo import Document
 from service.store import Accepted
+from service.store.payloads import Packed
 
 JSON = "application/json"
 _MOMENTS = (
@@ -38,7 +39,7 @@ def event(document: Document) -> dict[str, Any]:
         "id": document["_id"],
         "type": document["type"],
         "status": document["status"],
-        "payload": document["payload"],
+        "payload": _large(document["payload"]),
         "priority": document["priority"],
         "attempts": document["attempts"],
         "max_attempts": document["max_attempts"],
@@ -47,12 +48,18 @@ def event(document: Document) -> dict[str, Any]:
         made[name] = shown(document[name])
     pending = document["status"] == "pending"
     made["next_attempt_at"] = shown(document["next_attempt_at"]) if pending else None
-    made["result"] = document["result"]
+    made["result"] = _large(document["result"])
     made["error"] = document["error"]
     made["history"] = [_attempt(entry) for entry in document["history"]]
     if "progress" in document:
         made["progress"] = document["progress"]
     return made
+
+
+def _large(value: Any) -> Any:
+    """A value for `dumps`. One that is packed becomes JSON at once, so that it is never there as
+    objects beside another one."""
+    return orjson.Fragment(dumps(value.opened())) if isinstance(value, Packed) else value
 
 
 def _attempt(entry: Document) -> dict[str, Any]:
@@ -117,6 +124,8 @@ def is_large(*documents: Document) -> bool:
         member = members.pop()
         if isinstance(member, str):
             left -= len(member)
+        elif isinstance(member, Packed):
+            return True
         elif isinstance(member, dict | list):
             left -= _MEMBER * (1 + len(member))
             if left > 0:

@@ -126,6 +126,8 @@ class _Taking:
                 strict_json.check_storable(item)
             return self._intake.item(item, self._request_id, self._traceparent, size)
         except PulseQueueError as error:
+            # It may be kept for long: without the frames that hold what was parsed.
+            error.__context__ = None
             return error.with_traceback(None)
 
     def _check_count(self, count: int) -> None:
