@@ -59,7 +59,19 @@ def event(document: Document) -> dict[str, Any]:
 def _large(value: Any) -> Any:
     """A value for `dumps`. One that is packed becomes JSON at once, so that it is never there as
     objects beside another one."""
-    return orjson.Fragment(dumps(value.opened())) if isinstance(value, Packed) else value
+    return orjson.Fragment(_json_of(value)) if isinstance(value, Packed) else value
+
+
+def _json_of(packed: Packed) -> bytes:
+    inside = []
+    for piece in packed.pieces():
+        if isinstance(piece, tuple):
+            name, member = piece
+            begin = b"" if packed.is_list else dumps(name) + b":"
+            inside.append(begin + _json_of(member))
+        else:
+            inside.append(dumps(piece)[1:-1])
+    return (b"[%b]" if packed.is_list else b"{%b}") % b",".join(inside)
 
 
 def _attempt(entry: Document) -> dict[str, Any]:

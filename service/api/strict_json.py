@@ -79,25 +79,25 @@ def parse(body: bytes, max_nesting: int, part: Part | None = None) -> Parsed:
     A long one is decoded with a hook for integers, too: while there are hooks to call, other
     threads may go first.
     """
-    data = body if part is None else body[part.begin : part.end]
+    data, level = (body, 0) if part is None else (body[part.begin : part.end], part.level)
     long_number = _LONG_NUMBER in data.translate(_DIGITS_AS_ZEROS)
     hooked = long_number or len(data) >= _LONG_BYTES
     value = _decoded(data, _strict_and_long if hooked else _strict, body, part)
-    if data.count(b"{") + data.count(b"[") > max_nesting - (part.level if part else 0):
-        _check_nesting(value, max_nesting, part.level if part else 0)
+    if data.count(b"{") + data.count(b"[") > max_nesting - level:
+        _check_nesting(value, max_nesting, level)
     return Parsed(value, long_number or b"\\u" in data)
 
 
 def _decoded(data: bytes, decoder: json.JSONDecoder, body: bytes, part: Part | None) -> Any:
-    begin = part.begin if part else 0
     try:
         return _scanned(data.decode(), decoder)
     except UnicodeDecodeError as error:
-        at = begin + error.start
+        at = error.start + (part.begin if part else 0)
         raise MalformedBody(f"the body is not UTF-8: byte {at} can't be read") from None
     except json.JSONDecodeError as error:
         if not body.strip():
             raise MalformedBody("the body is empty") from None
+        begin = part.begin if part else 0
         where = place(body, begin + len(error.doc[: error.pos].encode()))
         raise MalformedBody(f"the body is not JSON: {error.msg} at {where}") from None
     except _Refused as error:

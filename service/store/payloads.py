@@ -18,6 +18,9 @@ from service.store.guard import mongo_errors
 _HEAD = 4 + 1 + 2
 """Bytes before the value of a document's only field, whose name is one letter."""
 _LARGE_BYTES = 32_768
+_PIECE_BYTES = 65_536
+_HEAD_BYTES = 4
+"""A document's own length, before its members."""
 _OBJECT, _LIST, _NULL = 3, 4, b"\x0a"
 _FIXED = {1: 8, 7: 12, 8: 1, 9: 8, 10: 0, 16: 4, 17: 8, 18: 8, 19: 16}
 """Bytes of a value by its kind (https://bsonspec.org)."""
@@ -34,8 +37,29 @@ class Packed:
     raw: bytes
     options: CodecOptions[Any]
 
-    def opened(self) -> Any:
-        return bson.decode(_document(bytes((self.kind,)) + b"p\0" + self.raw), self.options)["p"]
+    @property
+    def is_list(self) -> bool:
+        return self.kind == _LIST
+
+    def pieces(self) -> Iterator[list[Any] | dict[str, Any] | tuple[str, Packed]]:
+        """Its members, in order: small ones together, as a list or an object of them, so that no
+        call of C takes long; a large one by itself, with its name."""
+        first = end = _HEAD_BYTES
+        for begin, value, end in _members(self.raw):
+            is_large = end - value > _PIECE_BYTES and self.raw[begin] in (_OBJECT, _LIST)
+            if begin > first and (is_large or end - first > _PIECE_BYTES):
+                yield self._opened(first, begin)
+                first = begin
+            if is_large:
+                name = self.raw[begin + 1 : value - 1].decode()
+                yield name, Packed(self.raw[begin], self.raw[value:end], self.options)
+                first = end
+        if end > first:
+            yield self._opened(first, end)
+
+    def _opened(self, begin: int, end: int) -> list[Any] | dict[str, Any]:
+        members: Document = bson.decode(_document(self.raw[begin:end]), self.options)
+        return list(members.values()) if self.is_list else members
 
 
 def packed(payload: dict[str, Any]) -> Any:
@@ -74,8 +98,9 @@ def _opened(raw: bytes, options: CodecOptions[Any]) -> Document:
         return bson.decode(raw, options)
     large: Document = {}
     members = []
-    for name, begin, value, end in _members(raw):
+    for begin, value, end in _members(raw):
         if raw[begin] in (_OBJECT, _LIST) and end - value >= _LARGE_BYTES:
+            name = raw[begin + 1 : value - 1].decode()
             large[name] = Packed(raw[begin], raw[value:end], options)
             members.append(_NULL + raw[begin + 1 : value])  # its place among the others
         else:
@@ -84,17 +109,16 @@ def _opened(raw: bytes, options: CodecOptions[Any]) -> Document:
     return small | large
 
 
-def _members(raw: bytes) -> Iterator[tuple[str, int, int, int]]:
-    """Of a document of ours: name, where the member begins, where its value does, and where it
-    ends."""
-    begin = 4
+def _members(raw: bytes) -> Iterator[tuple[int, int, int]]:
+    """Of a document of ours: where each begins, where its value does, and where it ends."""
+    begin = _HEAD_BYTES
     while kind := raw[begin]:
         value = raw.index(0, begin + 1) + 1
         if kind in _COUNTED:
             end = value + _COUNTED[kind] + int.from_bytes(raw[value : value + 4], "little")
         else:
             end = value + _FIXED[kind]
-        yield raw[begin + 1 : value - 1].decode(), begin, value, end
+        yield begin, value, end
         begin = end
 
 

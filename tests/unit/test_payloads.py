@@ -9,12 +9,17 @@ import bson
 import orjson
 import pytest
 from bson.codec_options import CodecOptions
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from service.api import answers
+from service.store import payloads
 from service.store.payloads import Packed, _opened
 from tests.factories import new_job_document
+from tests.unit.test_strict_json import TEXT, VALUES
 
 OPTIONS: CodecOptions[Any] = CodecOptions(tz_aware=True)
+AT = datetime(2030, 1, 1, tzinfo=UTC)
 LARGE = [{"number": number, "text": "é" * 10, "none": None} for number in range(2_000)]
 
 
@@ -22,10 +27,10 @@ LARGE = [{"number": number, "text": "é" * 10, "none": None} for number in range
 @pytest.mark.parametrize("value", [LARGE, {"a": LARGE, "_id": 1}, "x" * 100_000, 5, {}])
 def test_a_document_is_the_same_whatever_stays_packed(member: str, value: Any) -> None:
     document = new_job_document() | {
-        "history": [{"attempt": 1, "started_at": datetime(2030, 1, 1, tzinfo=UTC), "x": b"x"}],
+        "history": [{"attempt": 1, "started_at": AT, "finished_at": AT, "x": b"x"}],
         "cancel_requested": True,
         "progress": 0.5,
-        "expires_at": datetime(2030, 1, 1, tzinfo=UTC),
+        "expires_at": AT,
         member: value,
         "claims": 2**40,
     }
@@ -34,8 +39,19 @@ def test_a_document_is_the_same_whatever_stays_packed(member: str, value: Any) -
     is_packed = isinstance(opened[member], Packed)
     assert is_packed == (len(raw) > 50_000 and not isinstance(value, str))
     assert list(opened) == list(plain)
-    packed_members = {name: v.opened() for name, v in opened.items() if isinstance(v, Packed)}
-    assert repr(opened | packed_members) == repr(plain)
+    for name, value_there in plain.items():
+        if not isinstance(opened[name], Packed):
+            assert repr(opened[name]) == repr(value_there)
+    assert orjson.loads(answers.dumps(answers.event(opened)))[member] == plain[member]
+
+
+@settings(max_examples=200)
+@given(st.dictionaries(TEXT, VALUES, max_size=6), st.integers(1, 60))
+def test_in_pieces_it_is_the_same(value: dict[str, Any], piece_bytes: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(payloads, "_PIECE_BYTES", piece_bytes)
+        packed = Packed(3, bson.encode({"p": value})[7:-1], OPTIONS)
+        assert answers._json_of(packed) == answers.dumps(value)
 
 
 def test_a_packed_value_is_shown_as_any_other() -> None:
