@@ -19,6 +19,7 @@ from service.follow_up import FollowUp
 from service.mongo import Document
 from service.store import Accepted, Deltas, JobStore
 from service.store.jobs import hint_of
+from service.store.payloads import packed_bytes
 from service.together import Together
 
 _log = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class Acceptor:
         """
         if self._breaker.is_open:
             raise StoreUnavailable("MongoDB is unavailable; nothing was stored")
-        return await self._commits.ask(document, size)
+        return await self._commits.ask(document, max(size, packed_bytes(document)))
 
     async def accept_many(
         self, documents: Sequence[Document], size: int
@@ -72,7 +73,7 @@ class Acceptor:
 
     def _asked(self, document: Document, size: int) -> asyncio.Future[Accepted] | BacklogFull:
         try:
-            return self._commits.ask(document, size)
+            return self._commits.ask(document, max(size, packed_bytes(document)))
         except BacklogFull as full:
             return full
 

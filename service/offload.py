@@ -1,4 +1,4 @@
-"""Work that must not hold up the event loop: questions to MongoDB, and large bodies."""
+"""Questions to MongoDB, which must not hold up the event loop."""
 
 from __future__ import annotations
 
@@ -118,19 +118,3 @@ class Offload:
 
     def _full(self) -> BacklogFull:
         return BacklogFull(f"too many {self._name} are under way", _RETRY_SECONDS)
-
-
-class Aside:
-    """Small work at once, on the event loop; large work one after the other on one thread, where it
-    never crowds out the small."""
-
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="aside")
-
-    async def run(self, act: Callable[[], Result], *, is_large: bool) -> Result:
-        if not is_large:
-            return act()
-        return await asyncio.get_running_loop().run_in_executor(self._pool, act)
-
-    def stop(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)

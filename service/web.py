@@ -15,11 +15,12 @@ from service.broker import PulseBroker
 from service.catalog import Catalog
 from service.changes import Changes
 from service.clock import ServerClock
+from service.cpu_lane import CpuLane
 from service.errors import StoreUnavailable
 from service.follow_up import FollowUp
 from service.health import Health
 from service.http_times import HttpTimes
-from service.offload import Aside, Lookup, Offload
+from service.offload import Lookup, Offload
 from service.settings import Settings, without_password
 from service.store import Stores
 from service.totals import Totals
@@ -74,7 +75,7 @@ class WebProcess:
         self.single_changes = self._offload("changes", 4, settings.mongodb_timeout_ms / 1000, 200)
         self.listings = self._offload("listings", 4, LISTING_SECONDS, 200)
         self.bulk_changes = self._offload("changes by filter", 2, 1.5 * _BULK_SECONDS, 20)
-        self.aside = Aside()
+        self.aside = CpuLane()
         self.waiting = Waiting(broker.client, stores.jobs.finals, settings.max_waiters)
         self.changes = Changes(stores, self.follow_up, clock, self.waiting.tell)
         self.backlog = Backlog(self._count_waiting, settings.max_backlog_jobs)

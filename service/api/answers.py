@@ -13,6 +13,7 @@ from service.api.times import shown
 from service.clock import ServerClock
 from service.mongo import Document
 from service.store import Accepted
+from service.store.payloads import Packed
 
 JSON = "application/json"
 _MOMENTS = (
@@ -24,6 +25,8 @@ _MOMENTS = (
 )
 _FINAL = frozenset({"completed", "failed", "cancelled"})
 POLL_SECONDS = "1"
+_LARGE, _MEMBER = 65_536, 32
+"""From how many characters on an event is large, and as how many each member counts."""
 
 
 def is_final(document: Document) -> bool:
@@ -36,7 +39,7 @@ def event(document: Document) -> dict[str, Any]:
         "id": document["_id"],
         "type": document["type"],
         "status": document["status"],
-        "payload": document["payload"],
+        "payload": _large(document["payload"]),
         "priority": document["priority"],
         "attempts": document["attempts"],
         "max_attempts": document["max_attempts"],
@@ -45,12 +48,30 @@ def event(document: Document) -> dict[str, Any]:
         made[name] = shown(document[name])
     pending = document["status"] == "pending"
     made["next_attempt_at"] = shown(document["next_attempt_at"]) if pending else None
-    made["result"] = document["result"]
+    made["result"] = _large(document["result"])
     made["error"] = document["error"]
     made["history"] = [_attempt(entry) for entry in document["history"]]
     if "progress" in document:
         made["progress"] = document["progress"]
     return made
+
+
+def _large(value: Any) -> Any:
+    """A value for `dumps`. One that is packed becomes JSON at once, so that it is never there as
+    objects beside another one."""
+    return orjson.Fragment(_json_of(value)) if isinstance(value, Packed) else value
+
+
+def _json_of(packed: Packed) -> bytes:
+    inside = []
+    for piece in packed.pieces():
+        if isinstance(piece, tuple):
+            name, member = piece
+            begin = b"" if packed.is_list else dumps(name) + b":"
+            inside.append(begin + _json_of(member))
+        else:
+            inside.append(dumps(piece)[1:-1])
+    return (b"[%b]" if packed.is_list else b"{%b}") % b",".join(inside)
 
 
 def _attempt(entry: Document) -> dict[str, Any]:
@@ -96,6 +117,32 @@ def retry_after(document: Document, clock: ServerClock) -> str | None:
         return POLL_SECONDS
     seconds = math.ceil((document["next_attempt_at"] - clock.now()).total_seconds())
     return POLL_SECONDS if seconds <= 1 else str(seconds)
+
+
+def tagged_event(document: Document) -> tuple[bytes, str]:
+    """An event as JSON, and its `ETag`."""
+    body = dumps(event(document))
+    return body, etag(body)
+
+
+def is_large(*documents: Document) -> bool:
+    """Whether it takes more than a few milliseconds to make JSON of them. How much of them is
+    looked at is bounded, too."""
+    members: list[Any] = []
+    for document in documents:
+        members += (document["payload"], document["result"], document.get("progress"))
+    left = _LARGE
+    while members and left > 0:
+        member = members.pop()
+        if isinstance(member, str):
+            left -= len(member)
+        elif isinstance(member, Packed):
+            return True
+        elif isinstance(member, dict | list):
+            left -= _MEMBER * (1 + len(member))
+            if left > 0:
+                members.extend(member.values() if isinstance(member, dict) else member)
+    return left <= 0
 
 
 def etag(body: bytes) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from falcon.asgi import Request, Response
 
-from service.api import answers, problems, requests
-from service.api.edge import BODY
+from service.api import answers, batch_body, problems, requests, strict_json
 from service.api.intake import Intake
-from service.api.strict_json import check_storable
+from service.api.strict_json import Part
+from service.cpu_lane import Steps
 from service.errors import (
     FieldError,
     InvalidEvent,
@@ -22,9 +22,12 @@ from service.mongo import Document
 from service.store import Accepted
 from service.web import WebProcess
 
-_MANY = 50
+_SMALL_BYTES = 4_096
+"""Of a batch: each of its events takes longer than its bytes do."""
+_STEP_RESULTS = 50
 Taken = Document | PulseQueueError
 """An event that is fit to be stored, or why it isn't."""
+_NO_BATCH = "not an object with `events`, a list, and nothing else"
 
 
 class BatchResource:
@@ -39,50 +42,20 @@ class BatchResource:
         requests.no_query(req)
         if req.get_header("Idempotency-Key") is not None:
             raise InvalidQuery("Idempotency-Key: each event of a batch brings its own key")
-        parsed = await requests.parsed_body(req, self._web.aside, self._settings.max_nesting)
-        items = self._items(parsed.value)
-        request_id, traceparent = problems.request_id_of(req), requests.traceparent(req)
-        taken = await self._web.aside.run(
-            lambda: [
-                self._take(item, request_id, traceparent, parsed.is_suspicious) for item in items
-            ],
-            is_large=len(items) > _MANY,
-        )
-        outcomes = await self._accept(taken, len(req.scope[BODY]))
-        results = [_result(outcome, request_id) for outcome in outcomes]
-        resp.status = 202 if all(isinstance(o, Accepted) for o in outcomes) else 207
-        resp.data = answers.dumps({"results": results})
+        body = requests.checked_body(req)
+        async with self._web.aside.room(len(body)):
+            resp.status, resp.data = await self._answer(req, body)
         resp.content_type = answers.JSON
         resp.set_header("Retry-After", "1")
 
-    def _items(self, body: Any) -> list[Any]:
-        most = self._settings.max_batch_events
-        if type(body) is not dict or type(body.get("events")) is not list or len(body) != 1:
-            detail = "not an object with `events`, a list, and nothing else"
-            raise InvalidEvent(f"the body is {detail}", [FieldError("", detail.capitalize())])
-        items: list[Any] = body["events"]
-        if not 1 <= len(items) <= most:
-            detail = f"a batch holds 1 to {most} events, and this one {len(items)}"
-            raise InvalidEvent(detail, [FieldError("/events", detail)])
-        return items
-
-    def _take(
-        self, item: Any, request_id: str, traceparent: str | None, is_suspicious: bool
-    ) -> Taken:
-        try:
-            if is_suspicious:
-                check_storable(item)
-            self._check_size(item)
-            return self._intake.item(item, request_id, traceparent)
-        except PulseQueueError as error:
-            return error
-
-    def _check_size(self, item: Any) -> None:
-        most = self._settings.max_body_bytes
-        size = len(answers.dumps(item))
-        if size > most:
-            detail = f"an event of {size} bytes, and {most} are allowed"
-            raise InvalidEvent(detail, [FieldError("", detail)])
+    async def _answer(self, req: Request, body: bytes) -> tuple[int, bytes]:
+        lane, is_large = self._web.aside, len(body) > _SMALL_BYTES
+        steps = _Taking(self._intake, self._web, req).all(body)
+        taken = await lane.run_steps(steps, is_large=is_large)
+        outcomes = await self._accept(taken, len(body))
+        status = 202 if all(isinstance(o, Accepted) for o in outcomes) else 207
+        written = _written(outcomes, problems.request_id_of(req))
+        return status, await lane.run_steps(written, is_large=is_large)
 
     async def _accept(self, taken: Sequence[Taken], size: int) -> list[Accepted | Exception]:
         """An outcome for each. Raises `StoreUnavailable` where that kept all out."""
@@ -97,10 +70,92 @@ class BatchResource:
         return [one if isinstance(one, Exception) else next(answered) for one in taken]
 
 
-def _result(outcome: Accepted | Exception, request_id: str) -> dict[str, Any]:
+class _Taking:
+    """Makes documents of one batch, event by event, so that no more than one of them is ever there
+    as parsed JSON, unless all together are as small as one."""
+
+    def __init__(self, intake: Intake, web: WebProcess, req: Request) -> None:
+        self._intake, self._settings = intake, web.settings
+        self._request_id, self._traceparent = problems.request_id_of(req), requests.traceparent(req)
+
+    def all(self, body: bytes) -> Steps[list[Taken]]:
+        """Raises `MalformedBody`, `InvalidEvent` where it isn't a batch."""
+        if len(body) > self._settings.max_body_bytes:
+            return (yield from self._all_by_parts(body))
+        parsed = strict_json.parse(body, self._settings.max_nesting)
+        items = self._items(parsed.value)
+        yield
+        taken = []
+        for item in items:
+            size = len(answers.dumps(item)) if len(body) > _SMALL_BYTES else 0
+            taken.append(self._taken(item, size, parsed.is_suspicious))
+            yield
+        return taken
+
+    def _items(self, body: Any) -> list[Any]:
+        if type(body) is not dict or type(body.get("events")) is not list or len(body) != 1:
+            raise _no_batch()
+        items: list[Any] = body["events"]
+        self._check_count(len(items))
+        return items
+
+    def _all_by_parts(self, body: bytes) -> Steps[list[Taken]]:
+        most = self._settings.max_batch_events
+        parts = yield from batch_body.parts(body, most)
+        if parts is None:
+            raise _no_batch()
+        self._check_count(len(parts))
+        taken = []
+        for part in parts:
+            taken.append(self._taken_part(body, part))
+            yield
+        return taken
+
+    def _taken_part(self, body: bytes, part: Part) -> Taken:
+        """Raises `MalformedBody`."""
+        size, most = part.end - part.begin, self._settings.max_body_bytes
+        if size > most:
+            detail = f"an event of {size} bytes, and {most} are allowed"
+            return InvalidEvent(detail, [FieldError("", detail)])
+        parsed = strict_json.parse(body, self._settings.max_nesting, part)
+        return self._taken(parsed.value, size, parsed.is_suspicious)
+
+    def _taken(self, item: Any, size: int, is_suspicious: bool) -> Taken:
+        try:
+            if is_suspicious:
+                strict_json.check_storable(item)
+            return self._intake.item(item, self._request_id, self._traceparent, size)
+        except PulseQueueError as error:
+            # It may be kept for long: without the frames that hold what was parsed.
+            error.__context__ = None
+            return error.with_traceback(None)
+
+    def _check_count(self, count: int) -> None:
+        most = self._settings.max_batch_events
+        if not 1 <= count <= most:
+            more = "more" if count > most else "none"
+            detail = f"a batch holds 1 to {most} events, and this one {more}"
+            raise InvalidEvent(detail, [FieldError("/events", detail)])
+
+
+def _no_batch() -> InvalidEvent:
+    return InvalidEvent(f"the body is {_NO_BATCH}", [FieldError("", _NO_BATCH.capitalize())])
+
+
+def _written(outcomes: Iterable[Accepted | Exception], request_id: str) -> Steps[bytes]:
+    """The answer's body, as JSON."""
+    results = []
+    for outcome in outcomes:
+        results.append(_result(outcome, request_id))
+        if len(results) % _STEP_RESULTS == 0:
+            yield
+    return b'{"results":[%b]}' % b",".join(results)
+
+
+def _result(outcome: Accepted | Exception, request_id: str) -> bytes:
     if isinstance(outcome, Accepted):
-        made = answers.accepted(outcome)
-        return made | {"replayed": True} if outcome.replayed else made
+        made = answers.accepted_json(outcome)
+        return made[:-1] + b',"replayed":true}' if outcome.replayed else made
     if isinstance(outcome, PulseQueueError):
-        return {"error": problems.problem(outcome, request_id)}
-    return {"error": problems.unexpected(request_id)}
+        return answers.dumps({"error": problems.problem(outcome, request_id)})
+    return answers.dumps({"error": problems.unexpected(request_id)})

@@ -30,7 +30,7 @@ class CancelResource:
         await _check(req, event_id, self._web)
         document = await self._web.single_changes.run(self._web.changes.cancel, event_id)
         processing = document["status"] == JobStatus.PROCESSING
-        write_event(req, resp, document, self._web.clock, 202 if processing else 200)
+        await write_event(req, resp, document, self._web, 202 if processing else 200)
 
 
 class RetryResource:
@@ -43,7 +43,7 @@ class RetryResource:
         """202: it is pending again, with a fresh budget."""
         await _check(req, event_id, self._web)
         document = await self._web.single_changes.run(self._web.changes.retry, event_id)
-        write_event(req, resp, document, self._web.clock, 202)
+        await write_event(req, resp, document, self._web, 202)
 
 
 async def _check(req: Request, event_id: str, web: WebProcess) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
 from falcon.asgi import Request, Response
 
 from service.api import answers, problems, queries, requests
-from service.api.edge import BODY
 from service.api.intake import Intake
 from service.clock import ServerClock
+from service.cpu_lane import Steps
 from service.errors import StoreLate, TooSlow
 from service.mongo import Document
 from service.store import Accepted
@@ -38,13 +39,27 @@ class EventsResource:
         if req.query_string:
             requests.no_query(req)
         key = requests.idempotency_key(req)
-        body = await requests.json_body(req, self._web.aside, self._max_nesting)
-        document = self._intake.single(
-            body, key, problems.request_id_of(req), requests.traceparent(req)
+        body = requests.checked_body(req)
+        take = partial(
+            self._taken, body, key, problems.request_id_of(req), requests.traceparent(req)
         )
-        self._web.backlog.check()
-        answer = await self._web.acceptor.accept(document, len(req.scope[BODY]))
+        if requests.is_large(body):
+            async with self._web.aside.room(len(body)):
+                document = await self._web.aside.run(take, is_large=True)
+                answer = await self._accepted(document, len(body))
+        else:
+            answer = await self._accepted(take(), len(body))
         _write_accepted(resp, answer, self._web.clock)
+
+    def _taken(
+        self, body: bytes, key: str | None, request_id: str, traceparent: str | None
+    ) -> Document:
+        value = requests.storable_json(body, self._max_nesting)
+        return self._intake.single(value, key, request_id, traceparent, len(body))
+
+    async def _accepted(self, document: Document, size: int) -> Accepted:
+        self._web.backlog.check()
+        return await self._web.acceptor.accept(document, size)
 
     async def on_get(self, req: Request, resp: Response) -> None:
         """A page of events, newest first."""
@@ -59,7 +74,9 @@ class EventsResource:
         except StoreLate:
             raise TooSlow(_TOO_SLOW) from None
         cursor = queries.cursor_at(page[-1]["_id"]) if more else None
-        resp.data = await asyncio.to_thread(_page, page, cursor)
+        resp.data = await self._web.aside.run_steps(
+            _page(page, cursor), is_large=answers.is_large(*page)
+        )
         resp.content_type = answers.JSON
         resp.set_header("Cache-Control", "no-cache")
         if cursor is not None:
@@ -69,9 +86,13 @@ class EventsResource:
     on_head = on_get
 
 
-def _page(documents: list[Document], cursor: str | None) -> bytes:
-    events = [answers.event(document) for document in documents]
-    return answers.dumps({"events": events, "next_cursor": cursor})
+def _page(documents: list[Document], cursor: str | None) -> Steps[bytes]:
+    """Event by event: a page may be as large as four of the largest events."""
+    events = []
+    for document in documents:
+        events.append(answers.dumps(answers.event(document)))
+        yield
+    return b'{"events":[%b],"next_cursor":%b}' % (b",".join(events), answers.dumps(cursor))
 
 
 def _write_accepted(resp: Response, answer: Accepted, clock: ServerClock) -> None:
@@ -105,7 +126,7 @@ class EventResource:
             document = await self._web.lookup.get(event_id)
         else:
             document = await self._final(resp, event_id, seconds)
-        write_event(req, resp, document, self._web.clock)
+        await write_event(req, resp, document, self._web)
 
     on_head = on_get
 
@@ -122,14 +143,15 @@ class EventResource:
         return await self._web.lookup.get(event_id)
 
 
-def write_event(
-    req: Request, resp: Response, document: Document, clock: ServerClock, status: int = 200
+async def write_event(
+    req: Request, resp: Response, document: Document, web: WebProcess, status: int = 200
 ) -> None:
     """An event with its `ETag`, and `Retry-After` while it may still change."""
-    body = answers.dumps(answers.event(document))
-    tag = answers.etag(body)
+    body, tag = await web.aside.run(
+        lambda: answers.tagged_event(document), is_large=answers.is_large(document)
+    )
     headers: dict[str, Any] = {"ETag": tag, "Cache-Control": "no-cache", "Vary": "Prefer"}
-    seconds = answers.retry_after(document, clock)
+    seconds = answers.retry_after(document, web.clock)
     if seconds is not None:
         headers["Retry-After"] = seconds
     resp.set_headers(headers)

@@ -10,16 +10,21 @@ from typing import Any
 import orjson
 from marshmallow import Schema, ValidationError
 
-from service.api.schemas import YEAR_MS, BatchItemSchema, EventSchema, field_errors
+from service.api.schemas import YEAR_MS, BatchItemSchema, EventSchema, field_errors, load
 from service.catalog import Catalog, EventType
 from service.clock import ServerClock
 from service.errors import FieldError, InvalidEvent
 from service.job import NewEvent, Priority
 from service.mongo import Document
 from service.store.jobs import new_document
+from service.store.payloads import packed
 
 _SINGLE, _ITEM = EventSchema(), BatchItemSchema()
 _BARE = {"type", "payload"}
+_MOST_NAME_CHARACTERS = 100
+_MOST_SHOWN_CHARACTERS = 200
+_PACKED_BYTES = 1_024
+"""From this size of a body on its payload is packed."""
 
 
 class Intake:
@@ -31,14 +36,20 @@ class Intake:
         """Types whose schema takes an empty payload: it needn't be asked every time."""
 
     def single(
-        self, body: Any, key: str | None, request_id: str, traceparent: str | None
+        self,
+        body: Any,
+        key: str | None,
+        request_id: str,
+        traceparent: str | None,
+        size: int = 0,
     ) -> Document:
-        """The document of a posted event; `key`: its idempotency key."""
-        return self._document(body, _SINGLE, key, request_id, traceparent)
+        """The document of a posted event; `key`: its idempotency key; `size`: of its JSON, in
+        bytes."""
+        return self._document(body, _SINGLE, key, request_id, traceparent, size=size)
 
-    def item(self, body: Any, request_id: str, traceparent: str | None) -> Document:
+    def item(self, body: Any, request_id: str, traceparent: str | None, size: int = 0) -> Document:
         """The document of one event of a batch, which may bring its own key."""
-        return self._document(body, _ITEM, None, request_id, traceparent)
+        return self._document(body, _ITEM, None, request_id, traceparent, size=size)
 
     def _document(
         self,
@@ -47,6 +58,8 @@ class Intake:
         key: str | None,
         request_id: str,
         traceparent: str | None,
+        *,
+        size: int,
     ) -> Document:
         given = _loaded(schema, body)
         event_type = self._type_of(given["type"])
@@ -55,7 +68,7 @@ class Intake:
         key = given.get("idempotency_key", key)
         event = NewEvent(
             type=event_type.name,
-            payload=given["payload"],
+            payload=given["payload"] if size < _PACKED_BYTES else packed(given["payload"]),
             queue=event_type.queue,
             max_attempts=given.get("max_attempts", event_type.max_attempts),
             time_limit_ms=given.get("time_limit_ms", event_type.time_limit_ms),
@@ -74,7 +87,7 @@ class Intake:
     def _type_of(self, name: str) -> EventType:
         event_type = self._catalog.get(name)
         if event_type is None:
-            known = [t.name for t in self._catalog]
+            known = [t.name for t in self._catalog] if len(name) <= _MOST_NAME_CHARACTERS else []
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             detail = f"there is no such event type{hint}"
@@ -97,16 +110,15 @@ def _loaded(schema: Schema, body: Any) -> dict[str, Any]:
     if body.keys() == _BARE and type(body["type"]) is str and type(body["payload"]) is dict:
         return body  # what most clients send; the schema would find nothing either
     try:
-        loaded: dict[str, Any] = schema.load(body)
+        return load(schema, body)
     except ValidationError as error:
         raise _invalid(field_errors(error.messages)) from None
-    return loaded
 
 
 def _check_payload(event_type: EventType, payload: dict[str, Any]) -> None:
     """The payload is stored as it was sent: the schema only says whether it fits."""
     try:
-        event_type.schema.load(payload)
+        load(event_type.schema, payload)
     except ValidationError as error:
         raise _invalid(field_errors(error.messages, "/payload")) from None
 
@@ -114,7 +126,8 @@ def _check_payload(event_type: EventType, payload: dict[str, Any]) -> None:
 def _invalid(errors: list[FieldError]) -> InvalidEvent:
     first = errors[0]
     more = f", and {len(errors) - 1} more" if len(errors) > 1 else ""
-    return InvalidEvent(f"{first.pointer or 'the body'}: {first.detail}{more}", errors)
+    where = first.pointer[:_MOST_SHOWN_CHARACTERS] or "the body"
+    return InvalidEvent(f"{where}: {first.detail}{more}", errors)
 
 
 def fingerprint(body: dict[str, Any]) -> str:

@@ -12,13 +12,14 @@ from falcon.asgi import Request
 
 from service.api import strict_json
 from service.api.edge import BODY, HEADERS
-from service.api.strict_json import Parsed
+from service.cpu_lane import CpuLane
 from service.errors import InvalidQuery
 from service.ids import is_id
-from service.offload import Aside
 
 MAX_WAIT_SECONDS = 20
-_LARGE_BYTES = 65_536
+_LARGE_BYTES = 32_768
+_CONTAINER_BYTES = 16
+_SURELY_SMALL_BYTES = _LARGE_BYTES // (_CONTAINER_BYTES + 1)
 _is_key = re.compile(r"[!-~]{1,255}").fullmatch
 _is_traceparent = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
@@ -28,31 +29,31 @@ _prefers_wait = re.compile(
 ).search
 
 
-async def json_body(req: Request, aside: Aside, max_nesting: int) -> Any:
+async def json_body(req: Request, lane: CpuLane, max_nesting: int) -> Any:
     """The parsed body, fit to be stored. Raises for what is no JSON by its headers (411, 415) or by
     itself, and `InvalidEvent`."""
-    body = _checked_body(req)
-    if len(body) < _LARGE_BYTES:
-        value, is_suspicious = strict_json.parse(body, max_nesting)
-    else:
-        value, is_suspicious = await _parsed_aside(body, aside, max_nesting)
+    body = checked_body(req)
+    return await lane.run(lambda: storable_json(body, max_nesting), is_large=is_large(body))
+
+
+def storable_json(body: bytes, max_nesting: int) -> Any:
+    """The value, fit to be stored. Raises `MalformedBody`, `InvalidEvent`."""
+    value, is_suspicious = strict_json.parse(body, max_nesting)
     if is_suspicious:
         strict_json.check_storable(value)
     return value
 
 
-async def parsed_body(req: Request, aside: Aside, max_nesting: int) -> Parsed:
-    """Like `json_body`, but whether it is fit to be stored is not looked at."""
-    return await _parsed_aside(_checked_body(req), aside, max_nesting)
-
-
-async def _parsed_aside(body: bytes, aside: Aside, max_nesting: int) -> Parsed:
-    return await aside.run(
-        lambda: strict_json.parse(body, max_nesting), is_large=len(body) >= _LARGE_BYTES
+def is_large(body: bytes) -> bool:
+    """Whether it takes more than a few milliseconds. A container takes as long as many bytes of
+    anything else."""
+    size = len(body)
+    return size >= _SURELY_SMALL_BYTES and (
+        size + _CONTAINER_BYTES * (body.count(b"[") + body.count(b"{")) >= _LARGE_BYTES
     )
 
 
-def _checked_body(req: Request) -> bytes:
+def checked_body(req: Request) -> bytes:
     """The body, which is JSON by its headers. Raises 411, 415."""
     body: bytes = req.scope[BODY]
     headers: dict[bytes, bytes] = req.scope[HEADERS]

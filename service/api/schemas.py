@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, validate
+from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
 from service.api import times
-from service.api.strict_json import escaped
+from service.api.pointers import cut, escaped
 from service.catalog import MAX_ATTEMPTS, MAX_TIME_LIMIT_MS, MIN_TIME_LIMIT_MS
 from service.errors import FieldError
 from service.job import Priority
 
 YEAR_MS = 365 * 86_400_000
 KEY_PATTERN = r"^[!-~]{1,255}$"
-_MOST_ERRORS = 20
+_MOST_UNKNOWN = 20
 
 
 class Moment(fields.Field[Any]):
@@ -95,10 +96,21 @@ class BatchItemSchema(EventSchema):
     )
 
 
+def load(schema: Schema, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What the schema makes of it. Raises `ValidationError`; where so much is unknown that no
+    answer could name it all, for that alone: a message for each costs more than all else."""
+    unknown_are_refused = schema.unknown == RAISE and not schema._hooks["pre_load"]
+    if unknown_are_refused and len(given) > len(schema.load_fields) + _MOST_UNKNOWN:
+        known = {field.data_key or name for name, field in schema.load_fields.items()}
+        unknown = islice((name for name in given if name not in known), _MOST_UNKNOWN)
+        raise ValidationError({name: [schema.error_messages["unknown"]] for name in unknown})
+    loaded: dict[str, Any] = schema.load(given)
+    return loaded
+
+
 def field_errors(messages: Any, pointer: str = "") -> list[FieldError]:
     """marshmallow's messages as pointers and sentences."""
-    found = list(_flat(messages, pointer))
-    return found[:_MOST_ERRORS]
+    return cut(_flat(messages, pointer))
 
 
 def _flat(messages: Any, pointer: str) -> Iterator[FieldError]:

@@ -11,15 +11,16 @@ it, `check_storable` raises `InvalidEvent` for JSON that can't be stored and ret
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, NoReturn
 
+from service.api.pointers import Path, cut, pointer_to
 from service.errors import FieldError, InvalidEvent, MalformedBody
 
 MIN_INTEGER, MAX_INTEGER = -(2**63), 2**63 - 1
-_MOST_ERRORS = 20
-_find_long_number = re.compile(rb"[0-9]{19}").search
+_LONG_BYTES = 32_768
+_DIGITS_AS_ZEROS = bytes(0x30 if 0x30 <= byte <= 0x39 else 0x20 for byte in range(256))
+_LONG_NUMBER = b"0" * 19
 
 
 class Parsed(NamedTuple):
@@ -64,29 +65,53 @@ _strict_and_long = json.JSONDecoder(
 )
 
 
-def parse(body: bytes, max_nesting: int) -> Parsed:
-    """The value that `body` holds. Raises `MalformedBody`."""
-    long_number = _find_long_number(body) is not None
-    value = _decoded(body, _strict_and_long if long_number else _strict)
-    if body.count(b"{") + body.count(b"[") > max_nesting:
-        _check_nesting(value, max_nesting)
-    return Parsed(value, long_number or b"\\u" in body)
+class Part(NamedTuple):
+    """A value within a body: where it begins and ends, and how many containers it is in."""
+
+    begin: int
+    end: int
+    level: int = 0
 
 
-def _decoded(body: bytes, decoder: json.JSONDecoder) -> Any:
+def parse(body: bytes, max_nesting: int, part: Part | None = None) -> Parsed:
+    """The value that `body` holds, or a part of it. Raises `MalformedBody`.
+
+    A long one is decoded with a hook for integers, too: while there are hooks to call, other
+    threads may go first.
+    """
+    data, level = (body, 0) if part is None else (body[part.begin : part.end], part.level)
+    long_number = _LONG_NUMBER in data.translate(_DIGITS_AS_ZEROS)
+    hooked = long_number or len(data) >= _LONG_BYTES
+    value = _decoded(data, _strict_and_long if hooked else _strict, body, part)
+    if data.count(b"{") + data.count(b"[") > max_nesting - level:
+        _check_nesting(value, max_nesting, level)
+    return Parsed(value, long_number or b"\\u" in data)
+
+
+def _decoded(data: bytes, decoder: json.JSONDecoder, body: bytes, part: Part | None) -> Any:
     try:
-        return _scanned(body.decode(), decoder)
+        return _scanned(data.decode(), decoder)
     except UnicodeDecodeError as error:
-        raise MalformedBody(f"the body is not UTF-8: byte {error.start} can't be read") from None
+        at = error.start + (part.begin if part else 0)
+        raise MalformedBody(f"the body is not UTF-8: byte {at} can't be read") from None
     except json.JSONDecodeError as error:
         if not body.strip():
             raise MalformedBody("the body is empty") from None
-        where = f"line {error.lineno}, column {error.colno}"
+        begin = part.begin if part else 0
+        where = place(body, begin + len(error.doc[: error.pos].encode()))
         raise MalformedBody(f"the body is not JSON: {error.msg} at {where}") from None
     except _Refused as error:
         raise MalformedBody(f"the body is not strict JSON: {error}") from None
     except RecursionError:
         raise MalformedBody("the body is nested too deeply") from None
+
+
+def place(body: bytes, at: int) -> str:
+    """A position in words, counted as people do."""
+    begin = body.rfind(b"\n", 0, at) + 1
+    column = len(body[begin:at].decode(errors="replace")) + 1
+    line = body.count(b"\n", 0, at) + 1
+    return f"line {line}, column {column}"
 
 
 def _scanned(text: str, decoder: json.JSONDecoder) -> Any:
@@ -99,56 +124,55 @@ def _scanned(text: str, decoder: json.JSONDecoder) -> Any:
     return value if end == len(text) else decoder.decode(text)
 
 
-def _check_nesting(value: Any, max_nesting: int) -> None:
-    level = [value]
-    for _ in range(max_nesting):
-        level = [inner for outer in level for inner in _containers(outer)]
-        if not level:
+def _check_nesting(value: Any, max_nesting: int, level: int) -> None:
+    inside = [value]
+    for _ in range(max_nesting - level):
+        inside = [
+            member
+            for outer in inside
+            for member in (outer.values() if type(outer) is dict else outer)
+            if type(member) is dict or type(member) is list
+        ]
+        if not inside:
             return
     raise MalformedBody(f"the body is nested deeper than {max_nesting} levels")
 
 
-def _containers(outer: Any) -> Iterator[Any]:
-    kind = type(outer)
-    members = outer.values() if kind is dict else outer if kind is list else ()
-    return (member for member in members if type(member) is dict or type(member) is list)
-
-
 def check_storable(value: Any) -> None:
     """Raises `InvalidEvent` for what can't be stored and returned exactly, wherever it is."""
-    errors: list[FieldError] = []
-    level: list[tuple[str, Any]] = [("", value)]
-    while level and len(errors) < _MOST_ERRORS:
-        level = [found for pointer, inner in level for found in _inside(pointer, inner, errors)]
-    if errors:
-        raise InvalidEvent("the body holds values that can't be stored", errors[:_MOST_ERRORS])
+    if errors := cut(_unstorable(value)):
+        raise InvalidEvent("the body holds values that can't be stored", errors)
 
 
-def _inside(pointer: str, value: Any, errors: list[FieldError]) -> Iterator[tuple[str, Any]]:
-    """The containers' members, one level down; notes what is wrong with a scalar or a key."""
+def _unstorable(value: Any) -> Iterator[FieldError]:
+    if type(value) is dict or type(value) is list:
+        yield from _unstorable_in(value, None)
+    elif detail := _scalar_error(value):
+        yield FieldError("", detail)
+
+
+def _unstorable_in(outer: Any, path: Path | None) -> Iterator[FieldError]:
+    """Everything in it is looked at; a pointer, which takes as long as its keys are, is only made
+    for what is wrong."""
+    is_object = type(outer) is dict
+    members: Iterable[tuple[Any, Any]] = outer.items() if is_object else enumerate(outer)
+    for name, member in members:
+        if is_object and (detail := text_error(name)):
+            yield FieldError(pointer_to((path, name)), f"a key with {detail}")
+        if type(member) is dict or type(member) is list:
+            yield from _unstorable_in(member, (path, name))
+        elif detail := _scalar_error(member):
+            yield FieldError(pointer_to((path, name)), detail)
+
+
+def _scalar_error(value: Any) -> str | None:
     kind = type(value)
-    if kind is dict:
-        for key, member in value.items():
-            inner = f"{pointer}/{escaped(key)}"
-            if detail := text_error(key):
-                errors.append(FieldError(inner, f"a key with {detail}"))
-            yield from _held(inner, member, errors)
-    elif kind is list:
-        for position, member in enumerate(value):
-            yield from _held(f"{pointer}/{position}", member, errors)
-    else:
-        yield from _held(pointer, value, errors)
-
-
-def _held(pointer: str, member: Any, errors: list[FieldError]) -> Iterator[tuple[str, Any]]:
-    kind = type(member)
-    if kind is dict or kind is list:
-        yield pointer, member
-    elif kind is str:
-        if detail := text_error(member):
-            errors.append(FieldError(pointer, f"a string with {detail}"))
-    elif kind is int and not MIN_INTEGER <= member <= MAX_INTEGER:
-        errors.append(FieldError(pointer, "an integer beyond 64 bits"))
+    if kind is str:
+        detail = text_error(value)
+        return f"a string with {detail}" if detail else None
+    if kind is int and not MIN_INTEGER <= value <= MAX_INTEGER:
+        return "an integer beyond 64 bits"
+    return None
 
 
 def text_error(text: str) -> str | None:
@@ -160,9 +184,3 @@ def text_error(text: str) -> str | None:
     except UnicodeEncodeError:
         return "a lone surrogate"
     return None
-
-
-def escaped(key: str) -> str:
-    """A key as a part of a JSON pointer (RFC 6901), printable whatever it holds."""
-    text = key.replace("~", "~0").replace("/", "~1")
-    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\u0000")

@@ -36,6 +36,7 @@ from service.mongo import Document
 from service.store import commands
 from service.store.batches import fitting
 from service.store.guard import mongo_errors
+from service.store.payloads import OneByOne
 from service.store.rescues import Rescues
 
 _DUPLICATE_KEY = 11000
@@ -55,6 +56,9 @@ _STATEMENT_BYTES = 150
 
 _LONGEST_ALIKE_BYTES = 1_000
 """Results longer than that are not compared: to put them side by side takes time and memory."""
+
+_NOT_IN_A_REPLAY = dict.fromkeys(("payload", "result", "error", "history", "progress"), 0)
+"""What no answer to a known key shows; a thousand of them at once may be large."""
 
 _HISTORY_LOOK = 5
 """How many entries may have been added between a write whose reply was lost and the next try."""
@@ -121,7 +125,8 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What the store has for a posted event: its document, new or (a known key) the first one."""
+    """What the store has for a posted event: its document, new or (a known key) the first one's,
+    without what may be large."""
 
     document: Document
     replayed: bool = False
@@ -154,6 +159,7 @@ class JobStore:
         # What clients see is what a majority has: a primary that dies takes back the rest.
         self._lasting = self._jobs.with_options(read_concern=ReadConcern("majority"))
         self.rescues = Rescues(database)
+        self._one_by_one = OneByOne(self._lasting)
         self._retention = retention or Retention()
         self._history_limit = history_limit
         self._claim_number = itertools.count()
@@ -191,9 +197,8 @@ class JobStore:
         self, documents: Sequence[Document], taken: set[int], tries: int = _TRIES_AFTER_EXPIRY
     ) -> list[Accepted | Exception]:
         keys = [documents[i]["idempotency_key"] for i in taken]
-        known = {
-            d["idempotency_key"]: d for d in self._jobs.find({"idempotency_key": {"$in": keys}})
-        }
+        found = self._jobs.find({"idempotency_key": {"$in": keys}}, _NOT_IN_A_REPLAY)
+        known = {d["idempotency_key"]: d for d in found}
         expired = [i for i in taken if documents[i]["idempotency_key"] not in known]
         again = dict(
             zip(expired, self._once_more([documents[i] for i in expired], tries), strict=True)
@@ -527,7 +532,8 @@ class JobStore:
     def get_many(self, job_ids: Sequence[str]) -> list[Document | UnknownEvent]:
         """Each job's document, in order, or that there is none."""
         with mongo_errors():
-            found = {d["_id"]: d for d in self._lasting.find({"_id": {"$in": list(set(job_ids))}})}
+            query = {"_id": {"$in": list(set(job_ids))}}
+            found = {d["_id"]: d for d, _ in self._one_by_one.find(query)}
         return [
             found.get(job_id) or UnknownEvent(f"no event has the id {job_id}") for job_id in job_ids
         ]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import bson
 from pymongo.database import Database
 from pymongo.read_concern import ReadConcern
 
@@ -16,6 +16,7 @@ from service.mongo import Document
 from service.store.bulk import Chunk, change_many, count_many, count_step
 from service.store.guard import mongo_errors
 from service.store.jobs import retrying
+from service.store.payloads import OneByOne
 
 _PENDING: Document = {"status": "pending"}
 _MOST_COUNTED = 1_000_000
@@ -58,6 +59,7 @@ class Listing:
     def __init__(self, database: Database[Document]) -> None:
         self._jobs = database["jobs"]
         self._lasting = self._jobs.with_options(read_concern=ReadConcern("majority"))
+        self._one_by_one = OneByOne(self._lasting)
 
     def page(self, which: Filter, limit: int, below: str | None = None) -> list[Document]:
         """Newest first, at most `limit`, only ids before `below`."""
@@ -70,15 +72,13 @@ class Listing:
     ) -> tuple[list[Document], bool]:
         """Like `page`, but it ends early where it gets large; and whether there is more."""
         query, documents, size = which.query(below=below), list[Document](), 0
-        with (
-            mongo_errors(),
-            self._lasting.find(query, sort=[("_id", -1)], limit=limit + 1) as found,
-        ):
-            for document in found:
+        found = self._one_by_one.find(query, sort=[("_id", -1)], limit=limit + 1)
+        with mongo_errors(), closing(found):
+            for document, document_bytes in found:
                 if len(documents) == limit or size >= most_bytes:
                     return documents, True
                 documents.append(document)
-                size += len(bson.encode(document))
+                size += document_bytes
         return documents, False
 
     def count_retryable(self, which: Filter, until: float) -> tuple[int, bool]:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.api.strict_json import check_storable, escaped, parse
+from service.api import strict_json
+from service.api.strict_json import check_storable, parse
 from service.errors import InvalidEvent, MalformedBody
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -80,9 +81,31 @@ def test_every_fault_is_named_up_to_a_bound() -> None:
     assert len(caught.value.errors) == 20
 
 
-def test_keys_are_escaped_in_pointers() -> None:
-    assert escaped("a/b~c") == "a~1b~0c"
-    assert escaped("\ud800") == "\\ud800"
+def test_pointers_are_made_only_for_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    real = strict_json.pointer_to
+    monkeypatch.setattr(strict_json, "pointer_to", lambda path: made.append(path) or real(path))
+    check_storable({"k" * 1_000: [1, "x", {"a": None}] * 1_000})
+    assert made == []
+    with pytest.raises(InvalidEvent):
+        check_storable({"k": [1] * 1_000 + ["\0"] * 1_000})
+    assert len(made) == 20
+
+
+def test_a_long_key_is_not_in_twenty_pointers() -> None:
+    with pytest.raises(InvalidEvent) as caught:
+        check_storable({"k" * 10_000: ["\0"] * 10})
+    assert [error.pointer[-2:] for error in caught.value.errors] == ["/0"]
+
+
+def test_an_integer_may_have_eighteen_digits_anywhere_and_be_looked_at_no_further() -> None:
+    assert not parse(b'["123456789012345678", 123456789012345678.5]', 64).is_suspicious
+    assert parse(b"[-1234567890123456789]", 64).is_suspicious
+
+
+def test_long_bodies_are_read_as_short_ones_are() -> None:
+    value = [1, -0, 1.5, 12345678901234567890, True, None, "x", {"a": [0]}] * 10_000
+    assert repr(parse(json.dumps(value).encode(), 64).value) == repr(value)
 
 
 def test_hostile_bodies_are_refused_quickly() -> None:
