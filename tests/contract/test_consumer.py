@@ -531,7 +531,7 @@ def test_an_idle_consumer_wakes_for_a_message_at_once(bench: Bench) -> None:
         message = next(bench.consumer)
         latencies.append(time.monotonic() - sent[0])
         assert message is not None
-    assert sorted(latencies)[5] < 0.05
+    assert sorted(latencies)[5] < 0.2
 
 
 def test_an_idle_consumer_does_not_poll(bench: Bench, redis_connection: redis.Redis) -> None:

@@ -13,13 +13,19 @@ from pymongo.database import Database
 
 from service.settings import Settings
 from service.store import Stores, ensure_indexes
+from tests.reads import raw_mongomock
 
 BOTH = ["mongomock", pytest.param("mongodb", marks=pytest.mark.mongodb)]
 
 
 @pytest.fixture(params=BOTH)
-def database(request: pytest.FixtureRequest) -> Iterator[Database[Any]]:
+def database(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Database[Any]]:
     """An empty one."""
+    collections = mongomock.collection.Collection
+    monkeypatch.setattr(collections, "with_options", raw_mongomock.with_options)
+    monkeypatch.setattr(collections, "codec_options", raw_mongomock.OPTIONS)
     if request.param == "mongodb":
         yield request.getfixturevalue("emptied")
     else:
