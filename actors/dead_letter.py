@@ -8,11 +8,10 @@ from typing import Any
 
 import dramatiq
 
-from service.broker import DEAD_LETTER_QUEUE, PulseBroker
 from service.clock import ServerClock
+from service.queue.broker import DEAD_LETTER_ACTOR, DEAD_LETTER_QUEUE, PulseBroker
 from service.store import JobStore
 
-ACTOR = "dead_letter"
 _log = logging.getLogger("pulsequeue.dead_letter")
 
 
@@ -25,7 +24,7 @@ def declare(broker: PulseBroker, stores: Callable[[], tuple[JobStore, ServerCloc
 
     @dramatiq.actor(
         broker=broker,
-        actor_name=ACTOR,
+        actor_name=DEAD_LETTER_ACTOR,
         queue_name=DEAD_LETTER_QUEUE,
         max_retries=3,
         min_backoff=1_000,

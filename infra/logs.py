@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from service.log import printable
+from service.runtime.log import printable
 
 PARTIAL_LINE_LIMIT = 64 * 1024  # bytes kept of a line whose end has not come
 

@@ -18,14 +18,14 @@ from service.api.edge import BEGAN, WebApp
 from service.api.events import EventResource, EventsResource
 from service.api.intake import Intake
 from service.api.operations import DescriptionResource, HealthResource, MetricsResource
-from service.broker import PulseBroker
 from service.catalog import Catalog, catalog
 from service.clock import ServerClock
 from service.errors import CatalogError, SettingError
-from service.http_times import HttpTimes
+from service.metrics.http_times import HttpTimes
+from service.queue.broker import PulseBroker
 from service.settings import Settings
 from service.store import Stores
-from service.web import WebProcess
+from service.web.process import WebProcess
 
 _BOOT_ERROR = 3
 """gunicorn's own exit code for it: the one that it doesn't answer by starting the next process."""

@@ -17,10 +17,10 @@ import redis
 from pymongo.database import Database
 
 from infra.servers import MongoServer, RedisServer, Server
-from service import mongo, redis_client
 from service.clock import ServerClock
+from service.queue import redis_client
 from service.settings import Settings
-from service.store import Counters, JobStore, Listing, WorkerStore, ensure_indexes
+from service.store import Counters, JobStore, Listing, WorkerStore, ensure_indexes, mongo
 from service.store.jobs import Retention
 from tests import sharing
 

@@ -10,14 +10,14 @@ from typing import Any, TypeVar
 from dramatiq.broker import MessageProxy
 from marshmallow import Schema
 
-from actors.registry import Held
 from service.catalog import AnyPayload, Catalog, EventType
 from service.clock import from_ms, to_ms
 from service.ids import new_id
 from service.job import Ending, Hint, Job, NewEvent, Outcome, Verdict, judge
-from service.messages import hint_message
+from service.queue.messages import hint_message
 from service.store import JobStore, Worker
 from service.store.jobs import Accepted, new_document
+from service.worker.registry import Held
 
 Answer = TypeVar("Answer")
 

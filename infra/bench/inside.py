@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from infra.bench.stack import Stack
-from service import mongo
 from service.catalog import Catalog, catalog
 from service.clock import ServerClock
+from service.queue.broker import DEAD_LETTER_ACTOR
 from service.settings import Settings
-from service.store import Stores
+from service.store import Stores, mongo
 
 
 def event_types() -> Catalog:
@@ -25,7 +25,7 @@ def event_types() -> Catalog:
 def async_places(async_concurrency: int) -> int:
     """How many jobs of `simulate` a worker process runs at once, where that setting bounds them."""
     types = event_types()
-    from actors.registry import Registry
+    from service.worker.registry import Registry
 
     registry = Registry(threads=1, async_concurrency=async_concurrency, types=types)
     return max(registry.room(t) for t in types if t.name == "simulate")
@@ -35,11 +35,14 @@ def async_places(async_concurrency: int) -> int:
 def sweep_on(stack: Stack) -> Iterator[Callable[[], None]]:
     """A function that does one tick of the sweep on the stack's servers."""
     types = event_types()
-    from actors import build_broker, dead_letter, sweep
+    from actors import dead_letter
+    from service.worker.build import build_broker
+    from service.worker.maintenance import sweep
 
     settings = Settings(redis_url=stack.redis_server.url, mongodb_uri=stack.mongo_server.url)
     database = mongo.connect(settings)
-    stores, broker, clock = Stores(database, settings), build_broker(settings, types), ServerClock()
+    stores, clock = Stores(database, settings), ServerClock()
+    broker = build_broker(settings, types, dead_letter.declare)
 
     def tick() -> None:
         now = clock.now()
@@ -48,7 +51,7 @@ def sweep_on(stack: Stack) -> Iterator[Callable[[], None]]:
         for queue in types.queues if needed else []:
             names = [t.name for t in types if t.queue == queue]
             sweep.dispatch(stores.jobs, broker, queue, names, now)
-        sweep.send_dead_letters(stores.jobs, broker, dead_letter.ACTOR, now)
+        sweep.send_dead_letters(stores.jobs, broker, DEAD_LETTER_ACTOR, now)
 
     try:
         yield tick

@@ -11,8 +11,8 @@ from falcon.asgi import Response
 
 from service.api.times import shown
 from service.clock import ServerClock
-from service.mongo import Document
 from service.store import Accepted
+from service.store.mongo import Document
 from service.store.payloads import Packed
 
 JSON = "application/json"

@@ -10,7 +10,7 @@ from falcon.asgi import Request, Response
 from service.api import answers, batch_body, problems, requests, strict_json
 from service.api.intake import Intake
 from service.api.strict_json import Part
-from service.cpu_lane import Steps
+from service.concurrency.cpu_lane import Steps
 from service.errors import (
     FieldError,
     InvalidEvent,
@@ -18,9 +18,9 @@ from service.errors import (
     PulseQueueError,
     StoreUnavailable,
 )
-from service.mongo import Document
 from service.store import Accepted
-from service.web import WebProcess
+from service.store.mongo import Document
+from service.web.process import WebProcess
 
 _SMALL_BYTES = 4_096
 """Of a batch: each of its events takes longer than its bytes do."""

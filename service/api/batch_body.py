@@ -12,7 +12,7 @@ import re
 from typing import NoReturn
 
 from service.api.strict_json import Part, place
-from service.cpu_lane import Steps
+from service.concurrency.cpu_lane import Steps
 from service.errors import MalformedBody
 
 EVENTS_LEVEL = 2

@@ -14,7 +14,7 @@ from service.api.schemas import Flag, Moment, field_errors
 from service.errors import FieldError, InvalidEvent, InvalidQuery
 from service.job import JobStatus
 from service.store import Filter
-from service.web import WebProcess
+from service.web.process import WebProcess
 
 _RETRYABLE = (str(JobStatus.FAILED), str(JobStatus.CANCELLED))
 

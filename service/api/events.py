@@ -12,11 +12,11 @@ from falcon.asgi import Request, Response
 from service.api import answers, problems, queries, requests
 from service.api.intake import Intake
 from service.clock import ServerClock
-from service.cpu_lane import Steps
+from service.concurrency.cpu_lane import Steps
 from service.errors import StoreLate, TooSlow
-from service.mongo import Document
 from service.store import Accepted
-from service.web import LISTING_SECONDS, WebProcess
+from service.store.mongo import Document
+from service.web.process import LISTING_SECONDS, WebProcess
 
 _MOST_PAGE_BYTES = 4_194_304
 """A page of large events ends before its limit."""

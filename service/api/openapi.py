@@ -18,7 +18,7 @@ from service.api.queries import DEFAULT_LIMIT, MAX_LIMIT
 from service.api.requests import MAX_WAIT_SECONDS
 from service.api.schemas import KEY_PATTERN, BatchItemSchema, EventSchema, JsonObject, Moment
 from service.catalog import Catalog, EventType
-from service.identity import VERSION
+from service.runtime.identity import VERSION
 from service.settings import Settings
 
 _TEXT: JsonSchema = {"type": "string"}

@@ -10,9 +10,9 @@ from falcon.asgi import Request, Response
 
 from service.api import answers, requests
 from service.catalog import Catalog
-from service.health import Health
+from service.metrics.totals import Totals
 from service.settings import Settings
-from service.totals import Totals
+from service.web.health import Health
 
 _TEXT_TYPES = ("text/plain", "application/openmetrics-text")
 

@@ -18,10 +18,10 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from service.http_times import HTTP_BUCKETS, HTTP_COUNTS, series_of
-from service.metrics import RUN_BUCKETS, WAIT_BUCKETS, WORKER_COUNTS
-from service.mongo import Document
-from service.totals import Gauges, Snapshot
+from service.metrics.counts import RUN_BUCKETS, WAIT_BUCKETS, WORKER_COUNTS
+from service.metrics.http_times import HTTP_BUCKETS, HTTP_COUNTS, series_of
+from service.metrics.totals import Gauges, Snapshot
+from service.store.mongo import Document
 
 _PREFIX = "pulsequeue"
 _REASONS = ("crash", "error", "rejected", "timeout")

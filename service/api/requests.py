@@ -12,7 +12,7 @@ from falcon.asgi import Request
 
 from service.api import strict_json
 from service.api.edge import BODY, HEADERS
-from service.cpu_lane import CpuLane
+from service.concurrency.cpu_lane import CpuLane
 from service.errors import InvalidQuery
 from service.ids import is_id
 

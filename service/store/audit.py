@@ -1,4 +1,4 @@
-"""Looks at the database as a whole, for `service.doctor` and `service.preflight`: reads only."""
+"""Looks at the database as a whole, for `service.doctor` and the preflight: reads only."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 from pymongo.database import Database
 
 from service.job import Priority
-from service.mongo import Document
 from service.store.guard import mongo_errors
 from service.store.indexes import JOB_INDEXES
+from service.store.mongo import Document
 
 _CHUNK = 1_000
 _OPTIONS = ("unique", "partialFilterExpression", "expireAfterSeconds")

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 import bson
 from bson.codec_options import CodecOptions
 
-from service.mongo import Document
+from service.store.mongo import Document
 
 _LENGTH = struct.Struct("<i")
 _ZERO_BYTES = 24

@@ -13,9 +13,9 @@ from typing import Any
 
 from pymongo.collection import Collection
 
-from service.mongo import Document, deadline
 from service.store import commands
 from service.store.guard import mongo_errors
+from service.store.mongo import Document, deadline
 
 _CHUNK = 500
 _STEP_SECONDS = 5.0

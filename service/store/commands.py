@@ -17,7 +17,7 @@ from bson.raw_bson import DEFAULT_RAW_BSON_OPTIONS
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError, WriteConcernError
 
-from service.mongo import Document
+from service.store.mongo import Document
 
 _MAJORITY = {"w": "majority", "j": True}
 _BY_ID = "_id_"

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pymongo import UpdateOne, WriteConcern
 from pymongo.database import Database
 
-from service.mongo import Document
 from service.store.guard import mongo_errors
+from service.store.mongo import Document
 
 
 class Deltas:

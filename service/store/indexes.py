@@ -9,8 +9,8 @@ import pymongo
 from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.database import Database
 
-from service.mongo import Document
 from service.store.guard import mongo_errors
+from service.store.mongo import Document
 
 _BUILD_SECONDS = 3_600.0
 _RESCUES_SECONDS = 7 * 86_400

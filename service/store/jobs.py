@@ -32,10 +32,10 @@ from service.job import (
     Stranded,
     Verdict,
 )
-from service.mongo import Document
 from service.store import commands
 from service.store.batches import fitting
 from service.store.guard import mongo_errors
+from service.store.mongo import Document
 from service.store.payloads import OneByOne
 from service.store.rescues import Rescues
 

@@ -9,8 +9,8 @@ from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
 from service.clock import from_ms
-from service.mongo import Document
 from service.store.guard import mongo_errors
+from service.store.mongo import Document
 
 
 class LeaderLease:

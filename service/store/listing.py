@@ -12,10 +12,10 @@ from pymongo.database import Database
 from pymongo.read_concern import ReadConcern
 
 from service.ids import first_id_at
-from service.mongo import Document
 from service.store.bulk import Chunk, change_many, count_many, count_step
 from service.store.guard import mongo_errors
 from service.store.jobs import retrying
+from service.store.mongo import Document
 from service.store.payloads import OneByOne
 
 _PENDING: Document = {"status": "pending"}

@@ -12,8 +12,8 @@ from bson.codec_options import CodecOptions
 from bson.raw_bson import DEFAULT_RAW_BSON_OPTIONS, RawBSONDocument
 from pymongo.collection import Collection
 
-from service.mongo import Document
 from service.store.guard import mongo_errors
+from service.store.mongo import Document
 
 _HEAD = 4 + 1 + 2
 """Bytes before the value of a document's only field, whose name is one letter."""

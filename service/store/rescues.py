@@ -20,8 +20,8 @@ from __future__ import annotations
 from pymongo.collection import Collection
 from pymongo.database import Database
 
-from service.mongo import Document
 from service.store.guard import mongo_errors
+from service.store.mongo import Document
 
 
 class Rescues:

@@ -6,10 +6,9 @@ from typing import Self
 
 from pymongo.database import Database
 
-from service import mongo
 from service.clock import ServerClock
-from service.mongo import Document
 from service.settings import Settings
+from service.store import mongo
 from service.store.audit import Audit
 from service.store.counters import Counters
 from service.store.guard import mongo_errors
@@ -17,6 +16,7 @@ from service.store.indexes import ensure_indexes
 from service.store.jobs import JobStore, Retention
 from service.store.leader import SweepWatch
 from service.store.listing import Listing
+from service.store.mongo import Document
 from service.store.workers import WorkerStore
 
 

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 
 from pymongo.database import Database
 
-from service.mongo import Document
 from service.store.guard import mongo_errors
+from service.store.mongo import Document
 
 _MOST = 10_000
 _LATEST = {"heartbeat_at": -1, "_id": 1}

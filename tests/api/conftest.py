@@ -14,7 +14,7 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 
 from infra.servers import MongoServer, RedisServer
-from service import redis_client
+from service.queue import redis_client
 from service.settings import Settings
 from service.store import JobStore
 from tests.api.server import Web, running_web

@@ -9,14 +9,14 @@ from typing import Any, cast
 import pytest
 from pymongo.database import Database
 
-from service.accept import Acceptor
-from service.breaker import Breaker
-from service.broker import PulseBroker
 from service.clock import ServerClock
+from service.concurrency.circuit_breaker import CircuitBreaker
 from service.errors import InvalidEvent, KeyReused, StoreUnavailable
-from service.follow_up import FollowUp
 from service.job import Hint
+from service.queue.broker import PulseBroker
 from service.store import Accepted, Counters, JobStore
+from service.web.accept import Acceptor
+from service.web.follow_up import FollowUp
 from tests.factories import eventually, new_job_document
 
 
@@ -41,7 +41,7 @@ class Parts:
     def __init__(self, database: Database[Any]) -> None:
         self.jobs = database["jobs"]
         self.store = JobStore(database)
-        self.breaker = Breaker("MongoDB", lambda: None, every_seconds=0.01)
+        self.breaker = CircuitBreaker("MongoDB", lambda: None, every_seconds=0.01)
         self.counters = Counters(database)
         self.outbox = Outbox(self.counters)
         self.acceptor = Acceptor(

@@ -11,7 +11,7 @@ import httpx
 import pytest
 import redis
 
-from service.broker import FINISHED_CHANNEL
+from service.queue.broker import FINISHED_CHANNEL
 from service.settings import Settings
 from service.store import JobStore
 from tests.api.server import EVENT, Web, running_web

@@ -12,13 +12,13 @@ import pytest
 import redis
 from dramatiq.brokers.redis import RedisBroker
 
-from actors import sweep
 from infra.servers import free_port
-from service import redis_client
-from service.broker import PulseBroker
 from service.job import Hint
-from service.messages import job_id_of
+from service.queue import redis_client
+from service.queue.broker import PulseBroker
+from service.queue.messages import job_id_of
 from service.settings import Settings
+from service.worker.maintenance import sweep
 from tests.factories import eventually, make_hint
 
 MakeBroker = Callable[..., PulseBroker]

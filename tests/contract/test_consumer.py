@@ -15,20 +15,20 @@ import redis
 from dramatiq.broker import MessageProxy
 from dramatiq.middleware import Retries
 
-from actors.consumer import JobConsumer
-from actors.due import DueJobs, Frontier
-from actors.lease import Lease
-from actors.registry import Held, Registry
-from actors.supply import Supply
-from actors.unheld import release_unheld
-from service import redis_client
-from service.broker import PulseBroker
 from service.catalog import Catalog
 from service.clock import ServerClock
 from service.errors import StoreUnavailable
 from service.job import Job, Outcome, judge_stranded
+from service.queue import redis_client
+from service.queue.broker import PulseBroker
 from service.settings import Settings
 from service.store import Counters, JobStore
+from service.worker.claiming.consumer import JobConsumer
+from service.worker.claiming.due import DueJobs, Frontier
+from service.worker.claiming.supply import Supply
+from service.worker.claiming.unheld import release_unheld
+from service.worker.fleet.lease import Lease
+from service.worker.registry import Held, Registry
 from tests.factories import (
     NOW,
     accept,

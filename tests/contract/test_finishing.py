@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from actors.finishing import finish
 from service.errors import StoreUnavailable
 from service.job import Job, Outcome, Verdict
 from service.store import Counters, Deltas, JobStore
+from service.worker.finishing.finisher import finish
 from tests.factories import claimed, eventually, verdict
 
 

@@ -10,10 +10,9 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from infra.servers import MongoServer, free_port
-from service import mongo
 from service.errors import StoreLate, StoreUnavailable, StoreUnreachable
 from service.settings import Settings
-from service.store import JobStore
+from service.store import JobStore, mongo
 from service.store.guard import mongo_errors
 from tests.factories import accept
 

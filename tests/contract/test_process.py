@@ -17,16 +17,17 @@ import pytest
 import redis
 from pymongo.database import Database
 
-from actors import build_broker
-from actors.lifecycle import Lifecycle
-from actors.process import WorkerProcess
+from actors import dead_letter
 from infra.servers import free_port
-from service import redis_client
-from service.identity import pid_started, process_space
 from service.job import Outcome
+from service.queue import redis_client
+from service.runtime.identity import pid_started, process_space
 from service.settings import Settings
 from service.store import JobStore, LeaderLease, WorkerStore
 from service.store.jobs import hint_of
+from service.worker.build import build_broker
+from service.worker.lifecycle import Lifecycle
+from service.worker.process import WorkerProcess
 from tests.factories import (
     NOW,
     accept,
@@ -73,7 +74,7 @@ def make_process(
     def make(**over: Any) -> WorkerProcess:
         changed = replace(settings, **({"shutdown_grace_seconds": 0.2} | over))
         types = make_catalog([make_type("email", done_async), make_type("report", done)])
-        broker = build_broker(changed, types)
+        broker = build_broker(changed, types, dead_letter.declare)
         (lifecycle,) = [m for m in broker.middleware if isinstance(m, Lifecycle)]
         threads: Any = SimpleNamespace(
             consumer_whitelist=None, worker_threads=4, consumers={}, workers=[]
@@ -264,7 +265,7 @@ def test_who_blocks_the_loop_pays_for_it_and_his_neighbours_do_not(
             ends.wait(20)
         await asyncio.sleep(20)
 
-    monkeypatch.setattr("actors.loop._BLOCKED_SECONDS", 0.2)
+    monkeypatch.setattr("service.worker.running.event_loop._BLOCKED_SECONDS", 0.2)
     event_type = make_type("email", handler)
     neighbour, blocking = (
         hold(process, "email", payload=payload, event_type=event_type)

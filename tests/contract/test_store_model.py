@@ -25,7 +25,7 @@ from pymongo.database import Database
 
 from service.errors import KeyReused, NotAllowedNow
 from service.job import CRASH_LIMIT, Job, Outcome, judge, judge_stranded
-from service.metrics import observe
+from service.metrics.counts import observe
 from service.store import Accepted, Counters, Deltas, Filter, JobStore, Listing
 from tests.factories import NOW, ending, eventually, new_job_document
 

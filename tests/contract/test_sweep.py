@@ -14,15 +14,16 @@ from dramatiq.middleware import Retries
 from pymongo.database import Database
 from pymongo.errors import AutoReconnect
 
-from actors import dead_letter, sweep
-from service import redis_client
-from service.broker import DEAD_LETTER_QUEUE, PulseBroker
+from actors import dead_letter
 from service.clock import ServerClock
 from service.job import Hint, Stranded
-from service.messages import job_id_of
+from service.queue import redis_client
+from service.queue.broker import DEAD_LETTER_ACTOR, DEAD_LETTER_QUEUE, PulseBroker
+from service.queue.messages import job_id_of
 from service.settings import Settings
 from service.store import Counters, JobStore, WorkerStore, commands
 from service.store.jobs import hint_of
+from service.worker.maintenance import sweep
 from tests.factories import (
     NOW,
     accept,
@@ -347,7 +348,7 @@ def letters(broker: PulseBroker) -> list[dict[str, Any]]:
 
 
 def send_letters(store: JobStore, broker: PulseBroker, at: Any = LATER) -> int:
-    return sweep.send_dead_letters(store, broker, dead_letter.ACTOR, at)
+    return sweep.send_dead_letters(store, broker, DEAD_LETTER_ACTOR, at)
 
 
 def test_a_dead_letter_that_never_arrived_is_sent_again(
@@ -356,7 +357,7 @@ def test_a_dead_letter_that_never_arrived_is_sent_again(
     job_id = failed(store)["_id"]
     assert send_letters(store, broker) == 1
     (letter,) = letters(broker)
-    assert letter["actor_name"] == dead_letter.ACTOR
+    assert letter["actor_name"] == DEAD_LETTER_ACTOR
     assert letter["args"][0]["args"] == [job_id]
 
 
@@ -376,7 +377,7 @@ def test_dead_letters_do_not_pile_up_where_nobody_takes_them(
 
 
 def arrive(broker: PulseBroker, letter: dict[str, Any]) -> None:
-    broker.get_actor(dead_letter.ACTOR)(*letter["args"])
+    broker.get_actor(DEAD_LETTER_ACTOR)(*letter["args"])
 
 
 def test_a_dead_letter_that_arrives_is_logged_once_and_never_sent_again(

@@ -36,14 +36,15 @@ from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import ConnectionClosed
 from dramatiq.middleware import Retries, TimeLimit
 
-from actors import build_broker, dead_letter
-from actors.lifecycle import Lifecycle
-from actors.process import WorkerProcess
-from service import redis_client
-from service.broker import PulseBroker
+from actors import dead_letter
 from service.errors import Reject
+from service.queue import redis_client
+from service.queue.broker import DEAD_LETTER_ACTOR, PulseBroker
 from service.settings import Settings
 from service.store import JobStore
+from service.worker.build import build_broker
+from service.worker.lifecycle import Lifecycle
+from service.worker.process import WorkerProcess
 from tests.factories import (
     eventually,
     make_catalog,
@@ -116,7 +117,7 @@ class Ours:
             return handler(payload, context)
 
         types = make_catalog([make_type("email", noted)])
-        self.broker = build_broker(settings, types)
+        self.broker = build_broker(settings, types, dead_letter.declare)
         (self.lifecycle,) = [m for m in self.broker.middleware if isinstance(m, Lifecycle)]
 
     @property
@@ -262,7 +263,7 @@ def test_a_wrong_name_of_a_dead_letter_actor_is_swallowed_there_and_cannot_be_he
 
     with ours(failing) as worker:
         for actor in worker.broker.actors.values():
-            name = actor.options.get("on_retry_exhausted", dead_letter.ACTOR)
+            name = actor.options.get("on_retry_exhausted", DEAD_LETTER_ACTOR)
             assert worker.broker.get_actor(name)
         job_id = worker.post(max_attempts=1)
         assert eventually(lambda: "dead_lettered_at" in worker.store.get(job_id))

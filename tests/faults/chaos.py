@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from service.job import Hint
-from service.messages import hint_message, redis_id
+from service.queue.messages import hint_message, redis_id
 from tests.faults.history import Recorder
 from tests.faults.processes import Process, send
 from tests.faults.proxy import Proxy

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import secrets
 
-from service import identity
+from service.runtime import identity
 
 _HERE = secrets.token_hex(8)
 identity.process_space = lambda: _HERE

@@ -12,10 +12,11 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from actors import committer, process
 from service.job import JobStatus, Outcome, Verdict
 from service.store import Counters, JobStore, WorkerStore, commands
 from service.store.jobs import Accepted
+from service.worker import process
+from service.worker.finishing import committer
 
 BUGS: dict[str, Callable[[], None]] = {}
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from service.job import Hint
-from service.messages import hint_message, redis_id
+from service.queue.messages import hint_message, redis_id
 from tests.faults.figures import Timed
 from tests.faults.processes import send
 from tests.faults.stack import EVENT_TYPES, Stack

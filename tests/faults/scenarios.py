@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 
-from service.messages import redis_id
+from service.queue.messages import redis_id
 from tests.faults.processes import send
 from tests.faults.trial import Trial
 from tests.faults.waiting import eventually

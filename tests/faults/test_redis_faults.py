@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from service.job import Hint
-from service.messages import hint_message, redis_id
+from service.queue.messages import hint_message, redis_id
 from tests.faults.processes import send
 from tests.faults.stack import Stack
 from tests.faults.waiting import eventually

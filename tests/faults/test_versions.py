@@ -7,7 +7,7 @@ import json
 import pytest
 
 from service.job import Hint
-from service.messages import hint_message, redis_id
+from service.queue.messages import hint_message, redis_id
 from tests.faults.stack import Stack
 
 NEW = {"TEST_NEW_TYPE": "1"}

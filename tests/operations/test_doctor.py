@@ -15,12 +15,12 @@ import redis
 from pymongo.database import Database
 
 from infra.servers import RedisServer, free_port
-from service import redis_client
-from service.broker import PulseBroker
-from service.checkup import Checkup, Finding, Level, examine
 from service.clock import ServerClock
-from service.doctor import as_json, as_text, diagnose, is_well
+from service.doctor.checks import Checkup, Finding, Level, examine
+from service.doctor.report import as_json, as_text, diagnose, is_well
 from service.job import Hint, Outcome
+from service.queue import redis_client
+from service.queue.broker import PulseBroker
 from service.settings import Settings
 from service.store import Counters, Deltas, JobStore, Stores, WorkerStore
 from tests.factories import accept, ago, claimed, failed, finish, make_worker
@@ -180,7 +180,7 @@ def test_what_a_second_look_no_longer_finds_does_not_count(
     def send_one(_seconds: float) -> None:
         broker.enqueue_many([hint(first)])
 
-    monkeypatch.setattr("service.checkup.time.sleep", send_one)
+    monkeypatch.setattr("service.doctor.checks.time.sleep", send_one)
     assert found(checkup, "lost messages").examples == (second["_id"],)
 
 

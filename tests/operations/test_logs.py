@@ -50,7 +50,7 @@ def line(process: Process, event: str, **fields: Any) -> dict[str, Any]:
 def test_a_web_process_says_when_it_is_ready(stack: Stack) -> None:
     (web,) = stack.webs
     ready = line(web, "web is ready")
-    assert (ready["level"], ready["logger"]) == ("info", "service.web")
+    assert (ready["level"], ready["logger"]) == ("info", "service.web.process")
     assert line(web, "Listening at")["logger"] == "gunicorn.error"
 
 
@@ -95,7 +95,7 @@ def test_requests_that_mongodb_does_not_answer_are_one_line_together(stack: Stac
         answer = stack.api.try_post("loud.fail", {"text": "no"})
         assert answer.status_code == 503
         down = line(web, "MongoDB is unavailable")
-        assert (down["level"], down["logger"]) == ("warning", "service.breaker")
+        assert (down["level"], down["logger"]) == ("warning", "service.concurrency.circuit_breaker")
     finally:
         stack.mongo.thaw()
     eventually(lambda: stack.api.try_post("simulate").status_code == 202, "events are accepted")

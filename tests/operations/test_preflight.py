@@ -14,9 +14,11 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from infra.servers import MongoServer, RedisServer, free_port
-from service import mongo, preflight, redis_client
 from service.clock import ServerClock
+from service.queue import redis_client
+from service.runtime import preflight
 from service.settings import Settings
+from service.store import mongo
 from service.store.audit import Audit
 from tests.factories import eventually
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from actors.endings import MAX_RESULT_BYTES
 from service import settings
 from service.api import problems, queries, requests
 from service.api.bodies import MOST_HELD_BYTES
@@ -19,6 +18,7 @@ from service.catalog import MAX_ATTEMPTS, MAX_TIME_LIMIT_MS, MIN_TIME_LIMIT_MS, 
 from service.job import TRANSITIONS
 from service.settings import Settings
 from service.store.indexes import JOB_INDEXES
+from service.worker.running.results import MAX_RESULT_BYTES
 from tests.readme.blocks import OPERATING, PAGES, README, ROOT, rows, section
 from tests.unit.test_alerts import exported
 

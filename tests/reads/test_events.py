@@ -18,8 +18,8 @@ from service.api.times import shown
 from service.app import create_app
 from service.catalog import catalog
 from service.clock import ServerClock
-from service.http_times import HttpTimes
 from service.job import Outcome
+from service.metrics.http_times import HttpTimes
 from service.settings import Settings
 from service.store import Stores
 from tests import documents

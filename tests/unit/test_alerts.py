@@ -14,7 +14,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.api import prometheus
-from service.totals import Gauges, Snapshot
+from service.metrics.totals import Gauges, Snapshot
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "infra" / "alerts.yml"

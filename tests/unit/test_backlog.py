@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from service import backlog
-from service.backlog import Backlog
 from service.errors import BacklogFull, StoreUnavailable
+from service.web import backlog
+from service.web.backlog import Backlog
 from tests.factories import eventually
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from service.api import batch_body
 from service.api.strict_json import Part, parse
-from service.cpu_lane import Steps
+from service.concurrency.cpu_lane import Steps
 from service.errors import MalformedBody
 from tests.unit.test_strict_json import VALUES
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import redis
 
-from actors.committer import Committer, Settled
-from actors.registry import Held, Registry
 from service.errors import InvalidEvent, StoreUnavailable
 from service.job import Job, JobStatus, Outcome, Verdict
 from service.store import Deltas
+from service.worker.finishing.committer import Committer, Settled
+from service.worker.registry import Held, Registry
 from tests.factories import NOW, ending, eventually, make_held, make_type
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from service import mongo, redis_client
 from service.errors import SettingError
+from service.queue import redis_client
 from service.settings import Settings
+from service.store import mongo
 
 
 @pytest.mark.parametrize(

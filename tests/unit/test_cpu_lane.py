@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from service import cpu_lane
-from service.cpu_lane import CpuLane, Room, Steps
+from service.concurrency import cpu_lane
+from service.concurrency.cpu_lane import CpuLane, Room, Steps
 from service.errors import BacklogFull
 
 

@@ -6,9 +6,9 @@ from typing import Any, cast
 
 import pytest
 
-from service.broker import PulseBroker
-from service.follow_up import FollowUp
+from service.queue.broker import PulseBroker
 from service.store import Counters, Deltas
+from service.web.follow_up import FollowUp
 from tests.faults.waiting import eventually
 
 pytestmark = pytest.mark.timeout(30)

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from actors import heartbeat
+from service.worker.fleet import heartbeat
 from tests.faults.waiting import eventually
 
 pytestmark = pytest.mark.timeout(30)

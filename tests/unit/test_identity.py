@@ -6,7 +6,7 @@ import re
 import tomllib
 from pathlib import Path
 
-from service.identity import VERSION
+from service.runtime.identity import VERSION
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from actors.lease import Lease
+from service.worker.fleet.lease import Lease
 
 
 def test_before_the_first_heartbeat_it_is_not_valid() -> None:

@@ -14,7 +14,7 @@ HOSTILE = f"a\r\nlevel=critical\x1b[31m red \x1b[0m\0{CSI}2J{NEL}{SEPARATOR}{OVE
 
 SETUP = """
 import logging, sys, threading, warnings
-from service import log
+from service.runtime import log
 from service.settings import Settings
 log.configure(Settings(log_format={form!r}))
 """
@@ -42,7 +42,13 @@ def lines_of(code: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    "name", ["service.accept", "actors.sweep", "gunicorn.error", "dramatiq.worker.ConsumerThread"]
+    "name",
+    [
+        "service.web.accept",
+        "service.worker.maintenance.sweep",
+        "gunicorn.error",
+        "dramatiq.worker.ConsumerThread",
+    ],
 )
 def test_every_logger_writes_the_same_form(name: str) -> None:
     line = line_of(f"logging.getLogger({name!r}).warning('%s went wrong', 'it')")

@@ -12,7 +12,7 @@ from dramatiq.errors import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.messages import OrjsonEncoder, encoded_hint, hint_message, job_id_of, redis_id
+from service.queue.messages import OrjsonEncoder, encoded_hint, hint_message, job_id_of, redis_id
 from tests.factories import make_hint
 
 encoder = OrjsonEncoder()

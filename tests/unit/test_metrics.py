@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.job import Job, Outcome, Stranded, Verdict, judge_stranded
-from service.metrics import RUN_BUCKETS, WAIT_BUCKETS, observe
+from service.metrics.counts import RUN_BUCKETS, WAIT_BUCKETS, observe
 from service.store import Deltas
 from tests.factories import NOW, ahead, make_job, seconds, verdict
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from service import identity
-from service.identity import is_gone, pid_started, process_space
+from service.runtime import identity
+from service.runtime.identity import is_gone, pid_started, process_space
 from tests.factories import eventually
 
 PROJECT = Path(__file__).parents[2]
@@ -78,7 +78,7 @@ def test_a_process_of_another_user_behind_hidepid_is_gone_when_it_has_ended(
     began = started(neighbour)
     look = f"""
 import os
-from service.identity import is_gone, pid_started
+from service.runtime.identity import is_gone, pid_started
 os.setgroups([]), os.setgid(65534), os.setuid(65534)
 print(pid_started({neighbour.pid}), is_gone({neighbour.pid}, {began}))
 """
@@ -96,7 +96,7 @@ print(pid_started({neighbour.pid}), is_gone({neighbour.pid}, {began}))
 @as_root
 def test_where_proc_is_of_other_pids_nobody_claims_to_see_a_neighbour() -> None:
     """In a PID namespace of its own, with /proc of the one outside."""
-    code = "from service.identity import process_space; print(process_space())"
+    code = "from service.runtime.identity import process_space; print(process_space())"
     command = ["unshare", "--pid", "--fork", sys.executable, "-c", code]
     found = run(command)
     if found.returncode:

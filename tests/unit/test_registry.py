@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from actors.registry import Held, Registry, Stage
+from service.worker.registry import Held, Registry, Stage
 from tests.factories import done_async, make_held, make_type
 
 SLOW = make_type("slow")
@@ -71,7 +71,7 @@ def test_where_nothing_ends_nothing_is_held_ahead(monkeypatch: pytest.MonkeyPatc
     run(registry, 40, 0.001)
     assert registry.room(SLOW) > 4
     later = time.monotonic() + 1
-    monkeypatch.setattr("actors.registry.time.monotonic", lambda: later)
+    monkeypatch.setattr("service.worker.registry.time.monotonic", lambda: later)
     assert registry.room(SLOW) == 4
 
 

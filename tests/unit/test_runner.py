@@ -17,14 +17,14 @@ import dramatiq
 import pytest
 import structlog
 
-from actors.endings import MAX_RESULT_BYTES
-from actors.interrupts import TimeLimits
-from actors.lease import Lease
-from actors.registry import Held, Registry
-from actors.runner import Runner
 from service.clock import ServerClock
 from service.errors import Cancelled, Reject, RetryLater
 from service.job import Ending, Outcome
+from service.worker.fleet.lease import Lease
+from service.worker.registry import Held, Registry
+from service.worker.running.results import MAX_RESULT_BYTES
+from service.worker.running.runner import Runner
+from service.worker.running.time_limits import TimeLimits
 from tests.factories import done, done_async, eventually, make_held, make_type
 
 
@@ -439,7 +439,7 @@ def test_a_stuck_run_ends_as_a_timeout(bench: Bench) -> None:
 def test_a_blocked_loop_is_interrupted_once_somebody_is_beyond_the_limit(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.loop._BLOCKED_SECONDS", 0.2)
+    monkeypatch.setattr("service.worker.running.event_loop._BLOCKED_SECONDS", 0.2)
 
     async def spins(_payload: Any, _context: Any) -> None:
         while True:

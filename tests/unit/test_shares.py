@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from actors.shares import first_ones, shared_out
 from service.job import Hint
+from service.worker.claiming.shares import first_ones, shared_out
 
 pytestmark = pytest.mark.timeout(30)
 _RNG = random.Random(20261)

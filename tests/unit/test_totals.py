@@ -12,7 +12,7 @@ import pytest
 from service.api import prometheus
 from service.clock import ServerClock
 from service.errors import StoreLate, StoreUnavailable
-from service.totals import Snapshot, Totals
+from service.metrics.totals import Snapshot, Totals
 
 
 def fails(*_: Any) -> Any:

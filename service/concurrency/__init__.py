@@ -1,0 +1,1 @@
+"""General tools: batches, delays, caches, breakers, lanes. They know nothing of jobs."""

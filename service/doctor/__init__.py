@@ -1,0 +1,1 @@
+"""`python -m service.doctor`: where MongoDB and Redis disagree."""

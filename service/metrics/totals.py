@@ -1,0 +1,122 @@
+"""What `/metrics` shows, read from MongoDB and Redis within a second whatever hangs.
+
+Totals come from the counters that every process adds to, never from counting documents. What has to
+be counted (what waits, what is processed) is counted in indexes, and less often where that is slow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+from service.clock import ServerClock
+from service.concurrency.stale_cache import Known, StaleCache
+from service.errors import StoreLate
+from service.store import Stores
+from service.store.mongo import Document
+
+Number = TypeVar("Number", int, float)
+_FRESH_SECONDS = 1.0
+_WAIT_SECONDS = 0.6
+_STALE_SECONDS = 5.0
+"""Older totals are not shown: another process may have shown newer ones, and a counter that goes
+back looks like a restart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """How much there is of what at the moment; by queue where it says so. None: not known; a queue
+    that isn't there: not known of that one."""
+
+    depth: Mapping[str, int] | None = None
+    """Jobs that are due and wait."""
+    scheduled: Mapping[str, int] | None = None
+    """Jobs that wait for their time."""
+    oldest_seconds: Mapping[str, float] | None = None
+    """How long the longest-waiting due job has been due; 0 where none waits."""
+    processing: int | None = None
+    sweep_age_seconds: float | None = None
+    """How long ago the sweep's last tick ended; None also where there never was one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """None: not known at the moment."""
+
+    counters: Mapping[str, Document] | None
+    gauges: Gauges
+    workers_alive: int | None
+    up: Mapping[str, bool]
+    """By dependency."""
+
+
+class Totals:
+    """`ping_redis` raises where Redis is down."""
+
+    def __init__(
+        self,
+        stores: Stores,
+        queues: Callable[[], list[str]],
+        clock: ServerClock,
+        ping_redis: Callable[[], object],
+    ) -> None:
+        self._stores, self._queues, self._clock = stores, queues, clock
+        self._counters = self._reading(stores.counters.read, "counters")
+        listing = stores.listing
+        # Each by itself: what can't be counted in time takes none of the others away.
+        self._gauges: dict[str, StaleCache[Any]] = {
+            "depth": self._reading(lambda: self._by_queue(listing.depth), "depth"),
+            "scheduled": self._reading(lambda: self._by_queue(listing.scheduled), "scheduled"),
+            "oldest_seconds": self._reading(lambda: self._by_queue(self._oldest), "oldest"),
+            "processing": self._reading(listing.processing, "processing"),
+            "sweep_age_seconds": self._reading(stores.sweep.age_seconds, "sweep"),
+        }
+        self._workers = self._reading(lambda: len(stores.workers.alive()), "workers")
+        self._redis = self._reading(ping_redis, "redis")
+
+    @staticmethod
+    def _reading(read: Callable[[], Any], name: str) -> StaleCache[Any]:
+        return StaleCache(read, name=f"{name} metrics", fresh_seconds=_FRESH_SECONDS)
+
+    async def snapshot(self) -> Snapshot:
+        """What is known within a second."""
+        readings = (self._counters, self._workers, self._redis, *self._gauges.values())
+        counters, workers, redis, *gauges = await asyncio.gather(
+            *(reading.get(_WAIT_SECONDS) for reading in readings)
+        )
+        return Snapshot(
+            counters=_recent(counters),
+            gauges=Gauges(**dict(zip(self._gauges, map(_last, gauges), strict=True))),
+            workers_alive=_recent(workers),
+            up={"mongodb": workers.error is None, "redis": redis.error is None},
+        )
+
+    def _by_queue(self, read: Callable[[str, datetime], Number]) -> dict[str, Number]:
+        """Without those queues for which it takes too long. Raises `StoreUnavailable`, also where
+        that is so of all."""
+        now, known = self._clock.now(), dict[str, Number]()
+        queues = self._queues()
+        for queue in queues:
+            try:
+                known[queue] = read(queue, now)
+            except StoreLate:
+                if queue == queues[-1] and not known:
+                    raise
+        return known
+
+    def _oldest(self, queue: str, now: datetime) -> float:
+        since = self._stores.listing.oldest_due(queue, now)
+        return max(0.0, (now - since).total_seconds()) if since else 0.0
+
+
+def _recent(known: Known[Any]) -> Any:
+    return known.value if known.age_seconds < _STALE_SECONDS else None
+
+
+def _last(known: Known[Any]) -> Any:
+    """Counting may take longer than a scrape waits; then the last count is the best there is."""
+    slow = known.error is not None and known.error.startswith("no answer")
+    return known.value if known.error is None or slow else None

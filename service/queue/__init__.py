@@ -1,0 +1,1 @@
+"""Redis: the broker, its messages and scripts. A message is only a hint."""

@@ -1,0 +1,1 @@
+"""What every process has: its log, its identity, its garbage, a look at its servers."""

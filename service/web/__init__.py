@@ -1,0 +1,1 @@
+"""The web process beside its HTTP side."""

@@ -1,0 +1,55 @@
+"""Back-pressure: whether so many jobs wait that no more should be taken.
+
+The count is taken in the background and carried on by what this process accepts in between, so that
+a request never waits for it. While it can't be had, the last one is carried on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from service.concurrency.stale_cache import StaleCache
+from service.errors import BacklogFull
+
+_FRESH_SECONDS = 0.5
+_LOOK_SECONDS = 0.05
+_RETRY_SECONDS = 5
+_OLD_SECONDS = 30.0
+_SHARE = 10
+"""Counting passes over the history of all that was done in the last minutes. While less than a
+tenth of the room is used up, an old count will do."""
+
+
+class Backlog:
+    """`count()` asks MongoDB how many jobs are pending; it may be slow or raise."""
+
+    def __init__(self, count: Callable[[], int], limit: int) -> None:
+        self._limit = limit
+        self._reading: StaleCache[int] = StaleCache(
+            count, name="backlog", fresh_seconds=_FRESH_SECONDS
+        )
+        self._counted_at = self._look_at = float("-inf")
+        # Until a count says otherwise none waits; where it never does, this process takes no more
+        # than the limit.
+        self._room, self._since = limit, 0
+
+    def check(self, more: int = 1) -> None:
+        """Takes note of `more` events. Raises `BacklogFull` where the limit is reached."""
+        if not self._limit:
+            return
+        if time.monotonic() >= self._look_at:
+            self._look()
+        if self._since + more > self._room:
+            raise BacklogFull(f"{self._limit} events wait already", _RETRY_SECONDS)
+        self._since += more
+
+    def _look(self) -> None:
+        """Asking whether there is a new reading costs more than all the rest here."""
+        self._look_at = time.monotonic() + _LOOK_SECONDS
+        known = self._reading.known
+        if known.age_seconds > _OLD_SECONDS or self._since >= self._room / _SHARE:
+            known = self._reading.refresh()
+        if known.value is not None and known.read_at != self._counted_at:
+            self._counted_at, self._since = known.read_at, 0
+            self._room = self._limit - known.value

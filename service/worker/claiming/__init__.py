@@ -1,0 +1,1 @@
+"""Where jobs come from: messages in Redis, suspects, or straight from MongoDB."""

@@ -1,0 +1,44 @@
+"""Writes and counts what became of claimed jobs that never came to the committer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from service.errors import StoreUnavailable
+from service.job import Job, Verdict
+from service.metrics.counts import WORKER_COUNTS, observe
+from service.store import Counters, Deltas, JobStore
+
+_log = logging.getLogger(__name__)
+
+
+def finish(
+    store: JobStore,
+    counters: Counters,
+    batch: Sequence[tuple[Job, Verdict]],
+    *,
+    count_as: str | None = None,
+) -> list[tuple[Job, Verdict]]:
+    """Those whose verdict stands in MongoDB: all but the ones that were taken away meanwhile.
+
+    Counts just these, under their types and, as `count_as`, among the workers' own counts. Raises
+    `StoreUnavailable` where nothing can be said of the verdicts.
+    """
+    elsewhere = store.finish(batch)
+    standing = [(job, verdict) for job, verdict in batch if job.id not in elsewhere]
+    deltas = Deltas()
+    for job, verdict in standing:
+        observe(deltas, job, verdict)
+    if count_as is not None and standing:
+        deltas.add(WORKER_COUNTS, count_as, len(standing))
+    _count(counters, deltas, len(standing))
+    return standing
+
+
+def _count(counters: Counters, deltas: Deltas, jobs: int) -> None:
+    """The verdicts stand whatever becomes of their counts."""
+    try:
+        counters.add(deltas)
+    except StoreUnavailable as error:
+        _log.warning("%d jobs were not counted: %s", jobs, error)

@@ -1,0 +1,1 @@
+"""One worker among others: its heartbeat and its lease."""

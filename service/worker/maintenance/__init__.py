@@ -1,0 +1,1 @@
+"""What puts right what was lost: rescue, dispatch, dead letters, leftovers."""

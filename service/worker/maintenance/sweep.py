@@ -1,0 +1,186 @@
+"""Puts right what Redis, a worker or a web process did or lost: plain functions.
+
+Each of them may run twice, or on two hosts at once: all that they do is guarded in MongoDB.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from service.crash import crash_point
+from service.errors import InvalidEvent, StoreUnavailable
+from service.job import Hint, Job, JobStatus, Priority, Verdict, judge_stranded
+from service.queue.broker import DEAD_LETTER_QUEUE, PulseBroker
+from service.queue.messages import job_id_of
+from service.store import Counters, JobStore, WorkerStore
+from service.worker.finishing.finisher import finish
+
+_log = logging.getLogger(__name__)
+DISPATCH_AFTER = timedelta(seconds=1)
+"""How long a due job's message may be under way before it counts as lost."""
+_DEAD_LETTER_AFTER = timedelta(seconds=5)
+_DISPATCH_MOST = 2_000
+_DEAD_LETTERS_MOST = 100
+
+_Judged = tuple[Job, Verdict]
+
+
+def rescue(
+    store: JobStore,
+    workers: WorkerStore,
+    counters: Counters,
+    now: datetime,
+    *,
+    believe_heartbeats: bool = True,
+) -> list[Hint]:
+    """Takes the jobs of dead workers away from them; hints at those that may run again.
+
+    Holders are read first and workers after: a worker writes its document before its first claim.
+    `believe_heartbeats`: whether an old heartbeat means death, or only a missing document does
+    (after an outage of MongoDB, when every heartbeat is old).
+
+    Where something can't be rescued, the rest is, and it is tried again the next time.
+    """
+    hints: list[Hint] = []
+    for worker in workers.dead_among(store.holders(), believe_heartbeats):
+        try:
+            for rescued in _rescue_from(worker, store, counters, now):
+                hints += [job.hint for job, verdict in rescued if _may_run_again(verdict)]
+        except Exception:
+            _log.exception("a dead worker's jobs are not all rescued", extra={"worker": worker})
+    return hints
+
+
+def _rescue_from(
+    worker: str, store: JobStore, counters: Counters, now: datetime
+) -> Iterator[list[_Judged]]:
+    """What of the worker's jobs is rescued, some hundreds at a time: no command takes longer
+    the more it held. How many that were is noted before."""
+    store.rescues.begin(worker)
+    after = ""
+    while stranded := store.stranded(worker, after=after):
+        after = stranded[-1].job.id
+        rescued = _finish([(s.job, judge_stranded(s, now)) for s in stranded], store, counters)
+        _log.warning("rescued %d jobs of a dead worker", len(rescued), extra={"worker": worker})
+        yield rescued
+        crash_point("sweep.after_chunk")
+    store.rescues.end(worker)
+
+
+def _finish(batch: list[_Judged], store: JobStore, counters: Counters) -> list[_Judged]:
+    """Those that are rescued now. One that MongoDB refuses doesn't hold up its neighbours."""
+    try:
+        return finish(store, counters, batch, count_as="rescued")
+    except StoreUnavailable as error:
+        _log.warning("%d jobs of a dead worker are left for now: %s", len(batch), error)
+        return []
+    except InvalidEvent:
+        if len(batch) == 1:
+            _log.exception("a job can't be rescued", extra={"event_id": batch[0][0].id})
+            return []
+    middle = len(batch) // 2
+    return [
+        judged
+        for half in (batch[:middle], batch[middle:])
+        for judged in _finish(half, store, counters)
+    ]
+
+
+def _may_run_again(verdict: Verdict) -> bool:
+    """Whether just anybody may; suspects are looked for by themselves."""
+    return verdict.status is JobStatus.PENDING and verdict.company is None
+
+
+def is_needed(
+    store: JobStore, queues: Sequence[str], now: datetime, since: datetime | None = None
+) -> bool:
+    """Whether there is anything for `dispatch` to look at: one small question for all queues, which
+    is all that a quiet system costs."""
+    return store.any_due(queues, now - DISPATCH_AFTER, since)
+
+
+def dispatch(
+    store: JobStore,
+    broker: PulseBroker,
+    queue: str,
+    types: Sequence[str],
+    now: datetime,
+    *,
+    since: datetime | None = None,
+) -> int:
+    """Sends messages for jobs of these types that are due (since then) and have none; how many.
+
+    Where the queue's overflow is set, workers come to MongoDB by themselves.
+    """
+    if broker.has_overflow(queue):
+        return 0
+    due: list[Hint] = []
+    for priority in Priority:
+        before = now - DISPATCH_AFTER
+        found = store.due(queue, priority, before, limit=_DISPATCH_MOST, types=types, since=since)
+        due += found.hints
+    if not due:
+        return 0
+    listed = {job_id_of(key) for name in broker.list_keys(queue) for key in _all_of(broker, name)}
+    lost = [hint for hint in due if hint.job_id not in listed]
+    return broker.enqueue_many(lost) if lost else 0
+
+
+def send_dead_letters(store: JobStore, broker: PulseBroker, actor: str, now: datetime) -> int:
+    """Sends again the dead letters that never arrived; how many. None while some still wait in
+    Redis, so that they don't pile up there where nobody takes them."""
+    waiting = store.undelivered_dead_letters(now - _DEAD_LETTER_AFTER, _DEAD_LETTERS_MOST)
+    if not waiting or broker.client.llen(f"{broker.namespace}:{DEAD_LETTER_QUEUE}"):
+        return 0
+    for job in waiting:
+        message = {"args": [job["_id"]], "actor_name": job["type"], "queue_name": job["queue"]}
+        retries = {"retries": job["attempts"] - 1, "max_retries": job["max_attempts"] - 1}
+        broker.get_actor(actor).send(message, retries)
+    return len(waiting)
+
+
+def clear_orphans(store: JobStore, broker: PulseBroker, queue: str) -> int:
+    """Removes messages that are in nobody's hands and whose job has ended; how many.
+
+    A consumer that dies with a job that it woke up for leaves one.
+    """
+    kept = broker.stored_keys(queue)  # before the others: a message only ever moves on
+    in_hands = {key for name in broker.list_keys(queue) for key in _all_of(broker, name)}
+    if len(kept) <= len(in_hands):
+        return 0
+    in_hands |= broker.unacked_keys(queue)
+    loose = {job_id_of(key): key for key in kept if key not in in_hands}
+    ended = store.finals(list(loose)) if loose else []
+    if ended:
+        broker.forget_many(broker.client, queue, [loose[job_id] for job_id in ended])
+    return len(ended)
+
+
+def _all_of(broker: PulseBroker, name: str) -> list[bytes]:
+    keys: Any = broker.client.lrange(name, 0, -1)
+    return list(keys)
+
+
+def clear_leftovers(broker: PulseBroker, now_ms: int) -> None:
+    """Has Redis give back what consumers that are gone had fetched and never acked.
+
+    Dramatiq's own maintenance, at a time of our choosing: it compares the callers' clocks, so a
+    clock that is off costs duplicates, which are harmless.
+    """
+    for queue in broker.get_declared_queues():
+        broker.scripts["dispatch"](
+            keys=[broker.namespace],
+            args=[
+                "maintain",
+                now_ms,
+                queue,
+                broker.broker_id,
+                broker.heartbeat_timeout,
+                broker.dead_message_ttl,
+                1,
+                1_000,
+            ],
+        )
