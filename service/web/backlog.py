@@ -26,13 +26,16 @@ class Backlog:
 
     def __init__(self, count: Callable[[], int], limit: int) -> None:
         self._limit = limit
-        self._reading: StaleCache[int] = StaleCache(
-            count, name="backlog", fresh_seconds=_FRESH_SECONDS
+        self._taken = self._taken_before = 0
+        self._reading: StaleCache[tuple[int, int]] = StaleCache(
+            lambda: self._counted(count), name="backlog", fresh_seconds=_FRESH_SECONDS
         )
         self._counted_at = self._look_at = float("-inf")
         # Until a count says otherwise none waits; where it never does, this process takes no more
         # than the limit.
-        self._room, self._since = limit, 0
+        self._room = self._most = limit
+        """How many more it could be when they were counted; how many this process may have taken
+        in all."""
 
     def check(self, more: int = 1) -> None:
         """Takes note of `more` events. Raises `BacklogFull` where the limit is reached."""
@@ -40,16 +43,26 @@ class Backlog:
             return
         if time.monotonic() >= self._look_at:
             self._look()
-        if self._since + more > self._room:
+        if self._taken + more > self._most:
             raise BacklogFull(f"{self._limit} events wait already", _RETRY_SECONDS)
-        self._since += more
+        self._taken += more
 
     def _look(self) -> None:
         """Asking whether there is a new reading costs more than all the rest here."""
         self._look_at = time.monotonic() + _LOOK_SECONDS
         known = self._reading.known
-        if known.age_seconds > _OLD_SECONDS or self._since >= self._room / _SHARE:
+        used = self._room - (self._most - self._taken)
+        if known.age_seconds > _OLD_SECONDS or used >= self._room / _SHARE:
+            self._taken_before = self._taken
             known = self._reading.refresh()
         if known.value is not None and known.read_at != self._counted_at:
-            self._counted_at, self._since = known.read_at, 0
-            self._room = self._limit - known.value
+            counted, taken_before = known.value
+            self._counted_at = known.read_at
+            self._room = self._limit - counted
+            self._most = taken_before + self._room
+
+    def _counted(self, count: Callable[[], int]) -> tuple[int, int]:
+        """How many wait, and how many this process had taken when the count began: it may not have
+        met what was taken since."""
+        taken_before = self._taken_before
+        return count(), taken_before

@@ -25,9 +25,10 @@ DATABASE = "api"
 
 @pytest.fixture(scope="session")
 def web_settings(mongo_server: MongoServer, redis_server: RedisServer) -> Settings:
-    return replace(
-        Settings(), redis_url=redis_server.url, mongodb_uri=mongo_server.url_of(DATABASE)
-    )
+    """Redis's database is its own as well: hints of delayed events come up to a minute later, when
+    other tests are at work."""
+    redis_url = redis_server.url.removesuffix("/0") + "/1"
+    return replace(Settings(), redis_url=redis_url, mongodb_uri=mongo_server.url_of(DATABASE))
 
 
 @pytest.fixture(scope="session")
