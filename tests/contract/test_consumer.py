@@ -577,6 +577,22 @@ def test_while_redis_is_away_jobs_come_from_mongodb_by_priority(bench: Bench) ->
     assert bench.jobs() == []
 
 
+def test_while_redis_is_away_a_full_type_is_waited_for_and_not_slept_over(
+    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = make_bench(SLOW, EMAIL, threads=2)
+    bench.supply.redis_away.set()
+    accept_many(bench.store, 4, type="slow")
+    sleeps: list[float] = []
+    monkeypatch.setattr(bench.consumer, "_wait", sleeps.append)
+    done = 0
+    while done < 4:
+        done += len(bench.look())
+        held = bench.registry.held_longer_than(0)
+        threading.Timer(0.15, bench.registry.remove, [held]).start()
+    assert sleeps == []
+
+
 def test_a_redis_that_fails_is_noticed_and_jobs_go_on(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

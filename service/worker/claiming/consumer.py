@@ -144,12 +144,20 @@ class JobConsumer(Consumer):
         if self._types and supply.suspects_wait.is_set():
             self._take_suspects()
         elif supply.redis_away.is_set():
-            if not self._take_from_mongo(self._full_types()):
-                self._wait(_PAUSE_SECONDS)
+            self._take_without_redis()
         elif not self._idle and supply.registry.clogged() & {t.name for t in self._types}:
             self._take_beside_the_slow()
         else:
             self._take_from_redis()
+
+    def _take_without_redis(self) -> None:
+        full = self._full_types()
+        if self._take_from_mongo(full):
+            return
+        if full:  # there may be more of those
+            self._supply.registry.wait_until_worth_a_claim(full, _PAUSE_SECONDS)
+        else:
+            self._wait(_PAUSE_SECONDS)
 
     def _take_beside_the_slow(self) -> None:
         """Where a slow type holds all that it may, its messages are no way to the jobs behind them:
