@@ -33,7 +33,7 @@ def declare(broker: PulseBroker, stores: Callable[[], tuple[JobStore, ServerCloc
     )
     def dead_letter(message: dict[str, Any], _retries: dict[str, Any]) -> None:
         store, clock = stores()
-        job = store.take_dead_letter(message["args"][0], clock.now())
+        job = store.dead_letters.take(message["args"][0], clock.now())
         if job is not None:
             _log.error("job failed for good", extra=_fields(job))
 

@@ -21,7 +21,7 @@ from service.clock import ServerClock
 from service.queue import redis_client
 from service.settings import Settings
 from service.store import Counters, JobStore, Listing, WorkerStore, ensure_indexes, mongo
-from service.store.jobs import Retention
+from service.store.documents import Retention
 from tests import sharing
 
 Document = dict[str, Any]

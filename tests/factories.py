@@ -16,7 +16,8 @@ from service.ids import new_id
 from service.job import Ending, Hint, Job, NewEvent, Outcome, Verdict, judge
 from service.queue.messages import hint_message
 from service.store import JobStore, Worker
-from service.store.jobs import Accepted, new_document
+from service.store.documents import new_document
+from service.store.new_jobs import Accepted
 from service.worker.registry import Held
 
 Answer = TypeVar("Answer")
@@ -69,7 +70,7 @@ def new_job_document(*, at: datetime = NOW, **event: Any) -> dict[str, Any]:
 
 def accept(store: JobStore, *, at: datetime = NOW, **event: Any) -> dict[str, Any]:
     """Puts one new job into the store; its document."""
-    (answer,) = store.accept([new_job_document(at=at, **event)])
+    (answer,) = store.new_jobs.accept([new_job_document(at=at, **event)])
     assert isinstance(answer, Accepted)
     return answer.document
 
@@ -80,7 +81,7 @@ def accept_many(store: JobStore, count: int, **event: Any) -> list[str]:
         new_job_document(at=NOW - timedelta(milliseconds=count - i), **event) for i in range(count)
     ]
     if documents:
-        store.accept(documents)
+        store.new_jobs.accept(documents)
     return [d["_id"] for d in documents]
 
 
@@ -90,7 +91,7 @@ def claimed(store: JobStore, *, worker: str = "worker-1", at: datetime = NOW, **
 
 
 def claim(store: JobStore, job_id: str, *, worker: str = "worker-1", at: datetime = NOW) -> Job:
-    (job,) = store.claim([job_id], worker, at)
+    (job,) = store.claims.claim([job_id], worker, at)
     return job
 
 
@@ -105,14 +106,14 @@ def finish(
 ) -> bool:
     """Ends a claimed job's attempt as the committer does; whether the outcome counted."""
     verdict = judge(job, Ending(outcome, at, **ending), delay_ms)
-    return store.finish([(job, verdict)]) == set()
+    return store.outcomes.finish([(job, verdict)]) == set()
 
 
 def failed(store: JobStore, *, at: datetime = NOW, **event: Any) -> dict[str, Any]:
     """A job that was rejected."""
     job = claimed(store, at=at, **event)
     assert finish(store, job, Outcome.REJECTED, at=at, message="no")
-    return store.get(job.id)
+    return store.requests.get(job.id)
 
 
 def make_job(**over: Any) -> Job:

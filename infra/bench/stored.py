@@ -12,7 +12,7 @@ from pymongo.collection import Collection
 
 from service.job import JobStatus, NewEvent
 from service.settings import Settings
-from service.store.jobs import Retention, new_document
+from service.store.documents import Retention, new_document
 
 Document = dict[str, Any]
 _DAY_MS = 86_400_000

@@ -15,7 +15,7 @@ from service.catalog import Catalog, EventType
 from service.clock import ServerClock
 from service.errors import FieldError, InvalidEvent
 from service.job import NewEvent, Priority
-from service.store.jobs import new_document
+from service.store.documents import new_document
 from service.store.mongo import Document
 from service.store.payloads import packed
 

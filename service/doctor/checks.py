@@ -180,13 +180,13 @@ class Checkup:
         return [(repr(key), job_id_of(key)) for key, _ in rows]
 
     def stranded(self) -> Found:
-        dead = self._stores.workers.dead_among(self._stores.jobs.holders())
+        dead = self._stores.workers.dead_among(self._stores.jobs.held.holders())
         held = self._stores.audit.held_by(dead, _MOST) if dead else {}
         return {job_id: f"{job_id} under {worker}" for job_id, worker in held.items()}
 
     def undelivered(self) -> Found:
         before = self._clock.now() - DEAD_LETTER_OVERDUE
-        waiting = self._stores.jobs.undelivered_dead_letters(before, _MOST)
+        waiting = self._stores.jobs.dead_letters.undelivered(before, _MOST)
         return {job["_id"]: job["_id"] for job in waiting}
 
     def idle_overflow(self) -> Found:

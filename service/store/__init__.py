@@ -6,10 +6,11 @@ that somebody else was faster, and is an answer, never an error.
 
 from service.store.counters import Counters, Deltas
 from service.store.indexes import ensure_indexes
-from service.store.jobs import Accepted, JobStore
+from service.store.jobs import JobStore
 from service.store.leader import LeaderLease
 from service.store.listing import Filter, Listing
 from service.store.membership import Membership
+from service.store.new_jobs import Accepted
 from service.store.stores import Stores
 from service.store.workers import Worker, WorkerStore
 

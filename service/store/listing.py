@@ -14,9 +14,9 @@ from pymongo.read_concern import ReadConcern
 from service.ids import first_id_at
 from service.store.bulk import Chunk, change_many, count_many, count_step
 from service.store.guard import mongo_errors
-from service.store.jobs import retrying
 from service.store.mongo import Document
 from service.store.payloads import OneByOne
+from service.store.requests import retrying
 
 _PENDING: Document = {"status": "pending"}
 _MOST_COUNTED = 1_000_000

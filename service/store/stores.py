@@ -11,9 +11,10 @@ from service.settings import Settings
 from service.store import mongo
 from service.store.audit import Audit
 from service.store.counters import Counters
+from service.store.documents import Retention
 from service.store.guard import mongo_errors
 from service.store.indexes import ensure_indexes
-from service.store.jobs import JobStore, Retention
+from service.store.jobs import JobStore
 from service.store.leader import SweepWatch
 from service.store.listing import Listing
 from service.store.mongo import Document

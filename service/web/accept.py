@@ -17,7 +17,7 @@ from service.concurrency.circuit_breaker import CircuitBreaker
 from service.crash import crash_point
 from service.errors import BacklogFull, StoreUnavailable
 from service.store import Accepted, Deltas, JobStore
-from service.store.jobs import hint_of
+from service.store.documents import hint_of
 from service.store.mongo import Document
 from service.store.payloads import packed_bytes
 from service.web.follow_up import FollowUp
@@ -101,7 +101,7 @@ class Acceptor:
         Those that were stored before the error are recognised by their `_id`.
         """
         try:
-            return self._store.accept(documents)
+            return self._store.new_jobs.accept(documents)
         except StoreUnavailable:
             raise
         except Exception as error:

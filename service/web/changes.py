@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from service.clock import ServerClock
 from service.store import Deltas, Filter, Stores
-from service.store.jobs import hint_of
+from service.store.documents import hint_of
 from service.store.mongo import Document
 from service.web.follow_up import FollowUp
 
@@ -37,7 +37,7 @@ class Changes:
 
     def cancel(self, job_id: str) -> Document:
         """The job, cancelled or asked to stop. Raises `UnknownEvent`, `NotAllowedNow`."""
-        document, made = self._stores.jobs.cancel(job_id, self._clock.now())
+        document, made = self._stores.jobs.requests.cancel(job_id, self._clock.now())
         if made:
             self._tell({job_id})
             deltas = Deltas()
@@ -47,7 +47,7 @@ class Changes:
 
     def retry(self, job_id: str) -> Document:
         """The job, pending again. Raises `UnknownEvent`, `NotAllowedNow`."""
-        document = self._stores.jobs.retry(job_id, self._clock.now())
+        document = self._stores.jobs.requests.retry(job_id, self._clock.now())
         self._follow_up.hint([hint_of(document)])
         return document
 

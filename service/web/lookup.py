@@ -47,7 +47,7 @@ class Lookup:
         if self._breaker.is_open:
             raise StoreUnavailable("MongoDB is unavailable")
         try:
-            return self._store.get_many(event_ids)
+            return self._store.requests.get_many(event_ids)
         except StoreUnavailable as error:
             self._breaker.note(error)
             raise

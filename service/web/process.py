@@ -77,7 +77,7 @@ class WebProcess:
         self.listings = self._offload("listings", 4, LISTING_SECONDS, 200)
         self.bulk_changes = self._offload("changes by filter", 2, 1.5 * _BULK_SECONDS, 20)
         self.aside = CpuLane()
-        self.waiting = LongPoll(broker.client, stores.jobs.finals, settings.max_waiters)
+        self.waiting = LongPoll(broker.client, stores.jobs.requests.finals, settings.max_waiters)
         self.changes = Changes(stores, self.follow_up, clock, self.waiting.tell)
         self.backlog = Backlog(self._count_waiting, settings.max_backlog_jobs)
         self.http_times = HttpTimes(stores.counters)

@@ -188,7 +188,7 @@ class WorkerProcess:
             self._release_unheld()
         if held_for_long := self._registry.held_longer_than(_SHORT_SECONDS):
             ids = [held.job.id for held in held_for_long]
-            asked = set(self.store.cancel_requests(self.identity.id, ids))
+            asked = set(self.store.held.cancel_requests(self.identity.id, ids))
             for held in held_for_long:
                 held.cancelled = held.cancelled or held.job.id in asked
 
@@ -197,7 +197,7 @@ class WorkerProcess:
         if not self._suspects_vigil.is_due:
             return
         types = [t.name for t in self._catalog]
-        if self.store.suspects(self._queues, types, self.clock.now(), 1):
+        if self.store.waiting.suspects(self._queues, types, self.clock.now(), 1):
             self._supply.suspects_wait.set()
             self._suspects_vigil.call()
         else:
@@ -371,7 +371,7 @@ class WorkerProcess:
         latest = {held.job.id: (held, value) for held, value in notes}
         for held, value in latest.values():
             try:
-                self.store.progress(held.job, value)
+                self.store.held.progress(held.job, value)
             except (StoreUnavailable, InvalidEvent) as error:
                 _log.warning("a job's progress is not shown: %s", error)
 

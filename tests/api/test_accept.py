@@ -83,7 +83,7 @@ def test_one_that_cannot_be_stored_is_nobody_elses_fault(parts: Parts) -> None:
 def test_the_same_documents_again_are_the_same_events(parts: Parts) -> None:
     """What happens after a reply that got lost."""
     documents = [new_job_document() for _ in range(5)]
-    parts.store.accept(documents)
+    parts.store.new_jobs.accept(documents)
     outcomes = parts.accept(*documents)
     assert [isinstance(outcome, Accepted) for outcome in outcomes] == [True] * 5
     assert parts.jobs.count_documents({}) == 5

@@ -43,7 +43,7 @@ def test_a_processing_event_is_asked_to_stop(web: Web, jobs: JobStore) -> None:
     assert answer.status_code == 202
     assert answer.json()["status"] == "processing"
     assert answer.headers["Retry-After"] == "1"
-    assert jobs.cancel_requests("worker-1", [job.id]) == [job.id]
+    assert jobs.held.cancel_requests("worker-1", [job.id]) == [job.id]
 
 
 def test_what_has_ended_otherwise_is_not_cancelled(web: Web, jobs: JobStore) -> None:

@@ -70,7 +70,7 @@ def test_a_failed_event_is_still_a_200(web: Web, jobs: JobStore) -> None:
 
 def test_a_processing_event_has_no_next_attempt(web: Web, jobs: JobStore) -> None:
     job = claim(jobs, accept(jobs)["_id"])
-    jobs.progress(job, {"percent": 50})
+    jobs.held.progress(job, {"percent": 50})
     event = web.get(job.id).json()
     assert event["status"] == "processing"
     assert event["next_attempt_at"] is None
@@ -112,9 +112,9 @@ def test_every_change_changes_the_etag(web: Web, jobs: JobStore) -> None:
     tags = [web.get(job_id).headers["ETag"]]
     job = claim(jobs, job_id)
     tags.append(web.get(job_id).headers["ETag"])
-    jobs.progress(job, 1)
+    jobs.held.progress(job, 1)
     tags.append(web.get(job_id).headers["ETag"])
-    jobs.progress(job, 2)
+    jobs.held.progress(job, 2)
     tags.append(web.get(job_id).headers["ETag"])
     finish(jobs, job)
     tags.append(web.get(job_id).headers["ETag"])
@@ -155,7 +155,7 @@ def test_links_lead_through_all_pages(
     web: Web, jobs: JobStore, count: int, limit: int, expected: int
 ) -> None:
     documents = [new_job_document(type="simulate") for _ in range(count)]
-    jobs.accept(documents)
+    jobs.new_jobs.accept(documents)
     answers = pages(web, limit=str(limit))
     assert len(answers) == expected
     seen = [event["id"] for answer in answers for event in answer.json()["events"]]
@@ -164,7 +164,7 @@ def test_links_lead_through_all_pages(
 
 
 def test_a_link_keeps_the_filter(web: Web, jobs: JobStore) -> None:
-    jobs.accept([new_job_document(type=name) for name in ("a", "b") * 3])
+    jobs.new_jobs.accept([new_job_document(type=name) for name in ("a", "b") * 3])
     answers = pages(web, limit="2", type="a", status="pending")
     assert [len(answer.json()["events"]) for answer in answers] == [2, 1]
     query = parse_qs(urlsplit(answers[0].links["next"]["url"]).query)
@@ -206,7 +206,7 @@ def test_a_cursor_stays_good_while_events_come_in(web: Web, database: Database[A
 def test_a_page_of_large_events_ends_early_and_leads_on(web: Web, jobs: JobStore) -> None:
     documents = [new_job_document(payload={"large": "x" * 1_000_000}) for _ in range(9)]
     for document in documents:
-        jobs.accept([document])
+        jobs.new_jobs.accept([document])
     answers = pages(web)
     assert [len(answer.json()["events"]) for answer in answers] == [5, 4]
     seen = [event["id"] for answer in answers for event in answer.json()["events"]]

@@ -55,11 +55,13 @@ class FlakyStore:
 
     def __init__(self, store: JobStore) -> None:
         self._store = store
+        self.claims = self
         self.lose: str | None = None
         self.cancel_after_claim = False
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
+        part = self._store if hasattr(self._store, name) else self._store.claims
+        return getattr(part, name)
 
     def claim(
         self,
@@ -72,12 +74,12 @@ class FlakyStore:
         lost, self.lose = self.lose, None
         if lost == "claim":
             raise StoreUnavailable("as asked")
-        jobs = self._store.claim(job_ids, worker, now, types, **more)
+        jobs = self._store.claims.claim(job_ids, worker, now, types, **more)
         if lost == "reply":
             raise StoreUnavailable("as asked")
         if self.cancel_after_claim:
             for job in jobs:
-                self._store.cancel(job.id, NOW)
+                self._store.requests.cancel(job.id, NOW)
                 job.cancel_requested = True
         return jobs
 
@@ -189,7 +191,7 @@ def bench(make_bench: MakeBench) -> Bench:
 
 
 def status(bench: Bench, job_id: str) -> tuple[str, int]:
-    document = bench.store.get(job_id)
+    document = bench.store.requests.get(job_id)
     return document["status"], document["attempts"]
 
 
@@ -239,7 +241,7 @@ def test_messages_for_jobs_that_do_not_wait_are_done_with(bench: Bench) -> None:
 
 def test_a_cancelled_jobs_message_is_done_with(bench: Bench) -> None:
     (job_id,) = bench.post()
-    bench.store.cancel(job_id, NOW)
+    bench.store.requests.cancel(job_id, NOW)
     assert bench.jobs() == []
     assert bench.unacked == 0
 
@@ -626,7 +628,7 @@ def test_the_overflow_is_over_when_nothing_is_left_in_mongodb(bench: Bench) -> N
 
 def test_a_job_that_comes_just_before_the_overflow_is_over_is_taken_too(bench: Bench) -> None:
     bench.broker.set_overflow("default")
-    found, late = bench.store.due, list[str]()
+    found, late = bench.store.waiting.due, list[str]()
 
     def due(*args: Any, **options: Any) -> Any:
         answer = found(*args, **options)
@@ -634,7 +636,7 @@ def test_a_job_that_comes_just_before_the_overflow_is_over_is_taken_too(bench: B
             late.extend(bench.post())  # the overflow is set: it gets no message
         return answer
 
-    bench.flaky.due = due  # type: ignore[attr-defined]
+    bench.store.waiting.due = due  # type: ignore[attr-defined]
     assert bench.jobs() == late
     assert bench.broker.has_overflow("default")
 
@@ -646,14 +648,14 @@ def test_the_overflow_goes_on_while_a_type_was_left_out_of_the_look(make_bench: 
     assert set(bench.jobs()) <= set(ids)
     bench.broker.set_overflow("default")
     accept_many(bench.store, 3, type="slow")
-    found = bench.store.due
+    found = bench.store.waiting.due
 
     def due(*args: Any, **options: Any) -> Any:
         answer = found(*args, **options)
         bench.registry.remove(bench.registry.held_longer_than(0))  # in that moment
         return answer
 
-    bench.flaky.due = due  # type: ignore[attr-defined]
+    bench.store.waiting.due = due  # type: ignore[attr-defined]
     bench.supply.registry.add([make_held(SLOW), make_held(SLOW)])
     bench.look()
     assert bench.broker.has_overflow("default")
@@ -708,7 +710,9 @@ def test_no_more_is_held_than_has_room_in_memory_and_the_rest_waits_for_others(
     assert len(held) == 16
     assert bench.registry.room(EMAIL) <= 1
     others = [job_id for job_id in ids if job_id not in held]
-    assert {(d["status"], d["attempts"]) for d in map(bench.store.get, others)} == {("pending", 0)}
+    assert {(d["status"], d["attempts"]) for d in map(bench.store.requests.get, others)} == {
+        ("pending", 0)
+    }
     assert bench.waiting == (20 if redis_away else 4)
 
 
@@ -731,11 +735,11 @@ def suspect(bench: Bench, *, company: int = 0) -> str:
         victim = f"victim-{number}"
         claim(bench.store, job_id, worker=victim)
         others = accept_many(bench.store, company)
-        bench.store.claim(others, victim, NOW)
-        stranded = bench.store.stranded(victim)
-        bench.store.finish([(s.job, judge_stranded(s, NOW)) for s in stranded])
+        bench.store.claims.claim(others, victim, NOW)
+        stranded = bench.store.held.stranded(victim)
+        bench.store.outcomes.finish([(s.job, judge_stranded(s, NOW)) for s in stranded])
         for other in others:
-            bench.store.cancel(other, NOW)
+            bench.store.requests.cancel(other, NOW)
     bench.supply.suspects_wait.set()
     return job_id
 
@@ -782,7 +786,7 @@ def test_nothing_joins_a_suspect_in_its_first_moments(bench: Bench) -> None:
 
 def test_a_suspect_that_waits_for_its_backoff_keeps_nobody_waiting(bench: Bench) -> None:
     job_id = suspect(bench)
-    (job,) = bench.store.claim_suspects([job_id], "w", NOW)
+    (job,) = bench.store.claims.claim_suspects([job_id], "w", NOW)
     finish(bench.store, job, Outcome.ERROR, at=bench.clock.now(), delay_ms=300_000)
     other = bench.post()
     bench.look()
@@ -815,7 +819,7 @@ def test_a_claim_whose_reply_was_lost_is_found_and_given_back(bench: Bench) -> N
 
 def test_a_lost_claim_that_was_to_be_cancelled_is_counted_and_not_hinted_at(bench: Bench) -> None:
     kept, cancelled = (claimed(bench.store, worker="me").id for _ in range(2))
-    bench.store.cancel(cancelled, NOW)
+    bench.store.requests.cancel(cancelled, NOW)
     assert [h.job_id for h in release_unheld(bench.supply)] == [kept]
     assert status(bench, cancelled) == ("cancelled", 0)
     expected = {"email": {"cancelled": 1}}
@@ -827,7 +831,7 @@ def test_what_is_held_and_what_others_hold_is_not_given_back(bench: Bench) -> No
     bench.look()
     claimed(bench.store, worker="other")
     assert release_unheld(bench.supply) == []
-    assert bench.store.holders() == {"me", "other"}
+    assert bench.store.held.holders() == {"me", "other"}
 
 
 def test_a_lost_claim_is_told_from_a_held_one_with_the_same_number(bench: Bench) -> None:
@@ -837,7 +841,7 @@ def test_a_lost_claim_is_told_from_a_held_one_with_the_same_number(bench: Bench)
     held = bench.held(job_id)
     assert held is not None
     query, other = {"_id": job_id, "claims": held.job.claims}, {"$set": {"claim": "another"}}
-    assert bench.store._jobs.update_one(query, other).matched_count == 1
+    assert bench.store.held._jobs.update_one(query, other).matched_count == 1
     assert [h.job_id for h in release_unheld(bench.supply)] == [job_id]
     assert status(bench, job_id) == ("pending", 0)
 
@@ -882,9 +886,11 @@ def test_a_priority_that_had_nothing_is_passed_over_for_a_moment_where_another_h
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     due, asked = DueJobs(bench.supply, "default"), []
-    look = bench.store.due
+    look = bench.store.waiting.due
     monkeypatch.setattr(
-        bench.store, "due", lambda q, p, *a, **more: asked.append(p) or look(q, p, *a, **more)
+        bench.store.waiting,
+        "due",
+        lambda q, p, *a, **more: asked.append(p) or look(q, p, *a, **more),
     )
     types = [t.name for t in bench.supply.catalog]
     normal = accept(bench.store)["_id"]

@@ -17,20 +17,20 @@ def released(job: Job) -> tuple[Job, Verdict]:
 
 def test_only_what_stands_is_returned_and_counted(store: JobStore, counters: Counters) -> None:
     cancelled, ended, gone = (claimed(store) for _ in range(3))
-    store.cancel(cancelled.id, verdict().at)
+    store.requests.cancel(cancelled.id, verdict().at)
     cancelled.cancel_requested = True
-    store.finish([(ended, verdict(job=ended))])
+    store.outcomes.finish([(ended, verdict(job=ended))])
     batch = [released(job) for job in (cancelled, ended)]
     assert finish(store, counters, batch, count_as="rescued") == batch[:1]
     assert eventually(lambda: len(counters.read()) == 2), counters.read()
     assert counters.read()["_worker"] == {"rescued": 1}
     assert counters.read()["email"]["cancelled"] == 1
-    assert store.get(gone.id)["status"] == "processing"
+    assert store.requests.get(gone.id)["status"] == "processing"
 
 
 def test_where_nothing_stands_nothing_is_counted(store: JobStore, counters: Counters) -> None:
     job = claimed(store)
-    store.finish([(job, verdict(job=job))])
+    store.outcomes.finish([(job, verdict(job=job))])
     assert finish(store, counters, [released(job)], count_as="rescued") == []
     assert counters.read() == {}
 
@@ -44,4 +44,4 @@ def test_verdicts_stand_where_they_can_not_be_counted(
     monkeypatch.setattr(counters, "add", fail)
     job = claimed(store)
     assert finish(store, counters, [released(job)]) == [released(job)]
-    assert store.get(job.id)["status"] == "pending"
+    assert store.requests.get(job.id)["status"] == "pending"

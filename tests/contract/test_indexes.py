@@ -14,7 +14,7 @@ from pymongo.monitoring import CommandListener, CommandStartedEvent
 from infra.servers import MongoServer
 from service.job import Outcome, judge, judge_stranded
 from service.store import Filter, JobStore, Listing, ensure_indexes
-from service.store.jobs import Retention
+from service.store.documents import Retention
 from tests.factories import NOW, accept, ago, ahead, claimed, ending, finish, new_job_document
 
 READS = ("find", "aggregate", "count", "distinct")
@@ -111,10 +111,10 @@ def fill(store: JobStore) -> None:
             new_job_document(at=ago(i), type=("email", "report")[i % 2]) | {"status": status}
             for i in range(count)
         ]
-        store.accept(documents)
+        store.new_jobs.accept(documents)
     for number in range(20):
         claimed(store, worker=f"w{number % 3}", idempotency_key=f"k{number}", fingerprint="f")
-    store.finish([(s.job, judge_stranded(s, NOW)) for s in store.stranded("w2")])
+    store.outcomes.finish([(s.job, judge_stranded(s, NOW)) for s in store.held.stranded("w2")])
     for _ in range(20):
         finish(store, claimed(store), Outcome.REJECTED)
 
@@ -129,21 +129,21 @@ def a_page(which: Filter) -> Callable[[Asked], Any]:
 
 QUERIES: dict[str, tuple[Callable[[Asked], Any], set[str]]] = {
     "due": (
-        lambda a: a.store.due("default", "normal", NOW, limit=50, types=TYPES),
+        lambda a: a.store.waiting.due("default", "normal", NOW, limit=50, types=TYPES),
         {"IXSCAN waiting"},
     ),
     "due further on": (
-        lambda a: a.store.due(
+        lambda a: a.store.waiting.due(
             "default", "low", NOW, limit=9, skip=3, types=["email"], since=ago(9)
         ),
         {"IXSCAN waiting"},
     ),
     "suspects": (
-        lambda a: a.store.suspects(["default"], TYPES, NOW, 10),
+        lambda a: a.store.waiting.suspects(["default"], TYPES, NOW, 10),
         {"IXSCAN suspects"},
     ),
     "dead letters": (
-        lambda a: a.store.undelivered_dead_letters(NOW, 10),
+        lambda a: a.store.dead_letters.undelivered(NOW, 10),
         {"IXSCAN dead_letters"},
     ),
     "a page": (a_page(Filter()), {"IXSCAN _id_"}),
@@ -161,9 +161,12 @@ QUERIES: dict[str, tuple[Callable[[Asked], Any], set[str]]] = {
         {"IXSCAN cancelled_by_type"},
     ),
     "a page of a type": (a_page(Filter(type="email")), {"IXSCAN by_type"}),
-    "stranded": (lambda a: a.store.stranded("w1"), {"IXSCAN by_status"}),
-    "cancel requests": (lambda a: a.store.cancel_requests("w1", [A_JOB]), {"IXSCAN _id_ by id"}),
-    "holders": (lambda a: a.store.holders(), {"IXSCAN by_status"}),
+    "stranded": (lambda a: a.store.held.stranded("w1"), {"IXSCAN by_status"}),
+    "cancel requests": (
+        lambda a: a.store.held.cancel_requests("w1", [A_JOB]),
+        {"IXSCAN _id_ by id"},
+    ),
+    "holders": (lambda a: a.store.held.holders(), {"IXSCAN by_status"}),
     "processing": (lambda a: a.listing.processing(), {"COUNT_SCAN by_status"}),
     "pending": (lambda a: a.listing.count_pending(10), {"IXSCAN by_status"}),
     "depth": (lambda a: a.listing.depth("default", NOW), {"IXSCAN waiting"}),
@@ -178,10 +181,12 @@ QUERIES: dict[str, tuple[Callable[[Asked], Any], set[str]]] = {
         {"IXSCAN failed_by_type", "IXSCAN cancelled_by_type"},
     ),
     "a known key": (
-        lambda a: a.store.accept([new_job_document(idempotency_key="k1", fingerprint="f")]),
+        lambda a: a.store.new_jobs.accept(
+            [new_job_document(idempotency_key="k1", fingerprint="f")]
+        ),
         {"IXSCAN idempotency_key"},
     ),
-    "get": (lambda a: a.store.get(accept(a.store)["_id"]), {"IDHACK"}),
+    "get": (lambda a: a.store.requests.get(accept(a.store)["_id"]), {"IDHACK"}),
 }
 
 
@@ -205,23 +210,23 @@ def by_the_id_index(asked: Asked, call: Callable[[], Any]) -> None:
 def test_every_transition_finds_its_jobs_by_id(asked: Asked) -> None:
     store = asked.store
     ids = [accept(store)["_id"] for _ in range(3)]
-    by_the_id_index(asked, lambda: store.claim(ids[:1], "w", NOW))
-    by_the_id_index(asked, lambda: store.claim(ids, "w", NOW))
-    by_the_id_index(asked, lambda: store.claim_suspects(ids, "w", NOW))
-    by_id_only(asked, lambda: store.cancel(ids[0], NOW))
-    by_id_only(asked, lambda: store.finals(ids))
-    by_id_only(asked, lambda: store.take_dead_letter(ids[0], NOW))
+    by_the_id_index(asked, lambda: store.claims.claim(ids[:1], "w", NOW))
+    by_the_id_index(asked, lambda: store.claims.claim(ids, "w", NOW))
+    by_the_id_index(asked, lambda: store.claims.claim_suspects(ids, "w", NOW))
+    by_id_only(asked, lambda: store.requests.cancel(ids[0], NOW))
+    by_id_only(asked, lambda: store.requests.finals(ids))
+    by_id_only(asked, lambda: store.dead_letters.take(ids[0], NOW))
 
 
 def test_outcomes_find_their_jobs_by_id_alike_or_not_and_late_ones_too(asked: Asked) -> None:
     store = asked.store
-    jobs = store.claim([accept(store)["_id"] for _ in range(4)], "w", NOW)
+    jobs = store.claims.claim([accept(store)["_id"] for _ in range(4)], "w", NOW)
     alike = [(job, judge(job, ending(result=1), 0)) for job in jobs[:3]]
     other = [(job, judge(job, ending(Outcome.REJECTED), 0)) for job in jobs[3:]]
-    by_the_id_index(asked, lambda: store.finish(alike + other))
-    by_the_id_index(asked, lambda: store.finish(alike + other))
-    by_id_only(asked, lambda: store.retry(jobs[3].id, NOW))
-    by_id_only(asked, lambda: store.progress(jobs[3], 1))
+    by_the_id_index(asked, lambda: store.outcomes.finish(alike + other))
+    by_the_id_index(asked, lambda: store.outcomes.finish(alike + other))
+    by_id_only(asked, lambda: store.requests.retry(jobs[3].id, NOW))
+    by_id_only(asked, lambda: store.held.progress(jobs[3], 1))
 
 
 def test_a_retry_by_filter_reads_no_more_than_what_matches(asked: Asked) -> None:

@@ -14,7 +14,7 @@ from pymongo.database import Database
 from service.errors import InvalidEvent, KeyReused, NotAllowedNow, StoreUnavailable, UnknownEvent
 from service.job import FINAL, Ending, Job, JobStatus, Outcome, Stranded, judge, judge_stranded
 from service.store import Accepted, JobStore, commands
-from service.store.jobs import Retention
+from service.store.documents import Retention
 from tests.conftest import RETENTION
 from tests.factories import (
     NOW,
@@ -36,18 +36,18 @@ UNKNOWN = "0190b8a0-0000-7000-8000-000000000000"
 
 
 def cancelled(store: JobStore) -> dict[str, Any]:
-    return store.cancel(accept(store)["_id"], NOW)[0]
+    return store.requests.cancel(accept(store)["_id"], NOW)[0]
 
 
 def completed(store: JobStore) -> dict[str, Any]:
     job = claimed(store)
     finish(store, job, result={"ok": True})
-    return store.get(job.id)
+    return store.requests.get(job.id)
 
 
 def rescue(store: JobStore, worker: str, *, at: Any = NOW) -> None:
     """As the sweep does with a dead worker's jobs."""
-    store.finish([(s.job, judge_stranded(s, at)) for s in store.stranded(worker)])
+    store.outcomes.finish([(s.job, judge_stranded(s, at)) for s in store.held.stranded(worker)])
 
 
 def together(count: int, act: Callable[[int], Any]) -> list[Any]:
@@ -70,7 +70,7 @@ def together(count: int, act: Callable[[int], Any]) -> list[Any]:
 
 
 def test_a_new_job_waits_and_is_due_at_once(store: JobStore) -> None:
-    job = store.get(accept(store)["_id"])
+    job = store.requests.get(accept(store)["_id"])
     assert (job["status"], job["attempts"], job["claims"]) == ("pending", 0, 0)
     assert job["next_attempt_at"] == job["created_at"] == NOW
     assert job["history"] == []
@@ -85,7 +85,7 @@ def test_a_new_job_waits_and_is_due_at_once(store: JobStore) -> None:
     ],
 )
 def test_a_job_for_later_waits_for_its_time(store: JobStore, event: Any, due: Any) -> None:
-    assert store.get(accept(store, **event)["_id"])["next_attempt_at"] == due
+    assert store.requests.get(accept(store, **event)["_id"])["next_attempt_at"] == due
 
 
 @pytest.mark.parametrize(
@@ -103,16 +103,16 @@ def test_a_job_for_later_waits_for_its_time(store: JobStore, event: Any, due: An
 def test_a_payload_is_data_and_comes_back_exactly(store: JobStore, payload: Any) -> None:
     job = claimed(store, payload=payload)
     assert job.payload == payload
-    together = store.claim(accept_many(store, 2, payload=payload), "w", NOW)
+    together = store.claims.claim(accept_many(store, 2, payload=payload), "w", NOW)
     assert [job.payload for job in together] == [payload, payload]
     finish(store, job, result=payload)
-    document = store.get(job.id)
+    document = store.requests.get(job.id)
     assert document["payload"] == document["result"] == payload
 
 
 def test_many_are_accepted_together_in_order(store: JobStore) -> None:
     documents = [new_job_document() for _ in range(100)]
-    answers = store.accept(documents)
+    answers = store.new_jobs.accept(documents)
     assert [a.document["_id"] for a in answers if isinstance(a, Accepted)] == [
         d["_id"] for d in documents
     ]
@@ -124,8 +124,8 @@ def test_the_same_documents_sent_again_are_the_same_events(
 ) -> None:
     """What happens after a reply was lost."""
     documents = [new_job_document(idempotency_key=k, fingerprint="f") for k in ("a", "b", None)]
-    store.accept(documents)
-    answers = store.accept(documents)
+    store.new_jobs.accept(documents)
+    answers = store.new_jobs.accept(documents)
     assert [a.replayed for a in answers if isinstance(a, Accepted)] == [False] * 3
     assert database["jobs"].count_documents({}) == 3
 
@@ -139,8 +139,8 @@ def keyed(key: str = "k", fingerprint: str = "f") -> dict[str, Any]:
 
 def test_a_known_key_gives_the_first_event_again(store: JobStore) -> None:
     first = keyed()
-    store.accept([first])
-    (answer,) = store.accept([keyed()])
+    store.new_jobs.accept([first])
+    (answer,) = store.new_jobs.accept([keyed()])
     assert isinstance(answer, Accepted)
     assert answer.replayed
     assert answer.document["_id"] == first["_id"]
@@ -148,22 +148,22 @@ def test_a_known_key_gives_the_first_event_again(store: JobStore) -> None:
 
 def test_a_known_key_shows_how_far_the_first_event_is(store: JobStore) -> None:
     first = keyed()
-    store.accept([first])
+    store.new_jobs.accept([first])
     finish(store, claim(store, first["_id"]))
-    (answer,) = store.accept([keyed()])
+    (answer,) = store.new_jobs.accept([keyed()])
     assert isinstance(answer, Accepted)
     assert answer.document["status"] == "completed"
 
 
 def test_a_key_used_for_another_body_is_refused(store: JobStore, database: Database[Any]) -> None:
-    store.accept([keyed()])
-    (answer,) = store.accept([keyed(fingerprint="other")])
+    store.new_jobs.accept([keyed()])
+    (answer,) = store.new_jobs.accept([keyed(fingerprint="other")])
     assert isinstance(answer, KeyReused)
     assert database["jobs"].count_documents({}) == 1
 
 
 def test_of_two_in_one_batch_with_one_key_the_first_is_the_event(store: JobStore) -> None:
-    first, second, other = store.accept([keyed(), keyed(), keyed(fingerprint="other")])
+    first, second, other = store.new_jobs.accept([keyed(), keyed(), keyed(fingerprint="other")])
     assert isinstance(first, Accepted)
     assert isinstance(second, Accepted)
     assert not first.replayed
@@ -199,7 +199,7 @@ def test_a_key_whose_event_expires_in_that_moment_is_taken(
         new_job_document(),
         new_job_document(idempotency_key="k", fingerprint="another"),
     ]
-    answers = store.accept(posted)
+    answers = store.new_jobs.accept(posted)
     assert [isinstance(a, Accepted) and a.replayed for a in answers] == [False, False, True]
     assert [a.document["_id"] for a in answers if isinstance(a, Accepted)] == [
         posted[0]["_id"],
@@ -214,13 +214,13 @@ def test_a_key_whose_events_expire_again_and_again_is_refused_in_the_end(
 ) -> None:
     accept(store, idempotency_key="k", fingerprint="f")
     expiring(database, monkeypatch, 50)
-    (answer,) = store.accept([new_job_document(idempotency_key="k", fingerprint="f")])
+    (answer,) = store.new_jobs.accept([new_job_document(idempotency_key="k", fingerprint="f")])
     assert isinstance(answer, StoreUnavailable)
 
 
 def test_a_replay_leaves_its_neighbours_alone(store: JobStore, database: Database[Any]) -> None:
-    store.accept([keyed("a")])
-    answers = store.accept([keyed("b"), keyed("a"), new_job_document(), keyed("c")])
+    store.new_jobs.accept([keyed("a")])
+    answers = store.new_jobs.accept([keyed("b"), keyed("a"), new_job_document(), keyed("c")])
     assert [a.replayed for a in answers if isinstance(a, Accepted)] == [False, True, False, False]
     assert database["jobs"].count_documents({}) == 4
 
@@ -228,14 +228,14 @@ def test_a_replay_leaves_its_neighbours_alone(store: JobStore, database: Databas
 def test_of_many_at_once_with_one_key_one_is_stored(
     store: JobStore, database: Database[Any]
 ) -> None:
-    answers = together(8, lambda _: store.accept([keyed()])[0])
+    answers = together(8, lambda _: store.new_jobs.accept([keyed()])[0])
     assert sum(not a.replayed for a in answers) == 1
     assert len({a.document["_id"] for a in answers}) == 1
     assert database["jobs"].count_documents({}) == 1
 
 
 def test_events_without_a_key_never_meet(store: JobStore, database: Database[Any]) -> None:
-    store.accept([new_job_document() for _ in range(3)])
+    store.new_jobs.accept([new_job_document() for _ in range(3)])
     assert database["jobs"].count_documents({}) == 3
 
 
@@ -244,7 +244,7 @@ def test_events_without_a_key_never_meet(store: JobStore, database: Database[Any
 
 def test_a_claim_takes_a_due_job_and_charges_an_attempt(store: JobStore) -> None:
     job = claimed(store, payload={"x": 1})
-    document = store.get(job.id)
+    document = store.requests.get(job.id)
     assert (job.attempts, job.claims, job.worker, job.payload) == (1, 1, "worker-1", {"x": 1})
     assert (document["status"], document["worker"]) == ("processing", "worker-1")
     assert document["started_at"] == NOW
@@ -252,13 +252,13 @@ def test_a_claim_takes_a_due_job_and_charges_an_attempt(store: JobStore) -> None
 
 def test_of_many_who_claim_one_job_one_wins(store: JobStore) -> None:
     job_id = accept(store)["_id"]
-    won = together(8, lambda i: store.claim([job_id], f"worker-{i}", NOW))
+    won = together(8, lambda i: store.claims.claim([job_id], f"worker-{i}", NOW))
     assert sum(len(jobs) for jobs in won) == 1
 
 
 def test_of_many_who_claim_the_same_batch_each_job_goes_to_one(store: JobStore) -> None:
     ids = accept_many(store, 50)
-    won = together(6, lambda i: store.claim(ids, f"worker-{i}", NOW))
+    won = together(6, lambda i: store.claims.claim(ids, f"worker-{i}", NOW))
     assert sorted(job.id for jobs in won for job in jobs) == sorted(ids)
     for number, jobs in enumerate(won):
         assert {job.worker for job in jobs} <= {f"worker-{number}"}
@@ -267,29 +267,29 @@ def test_of_many_who_claim_the_same_batch_each_job_goes_to_one(store: JobStore) 
 def test_a_claim_takes_of_a_batch_what_is_free(store: JobStore) -> None:
     free = accept_many(store, 3)
     taken, gone = claimed(store).id, completed(store)["_id"]
-    jobs = store.claim([*free, taken, gone, UNKNOWN], "worker-2", NOW)
+    jobs = store.claims.claim([*free, taken, gone, UNKNOWN], "worker-2", NOW)
     assert sorted(job.id for job in jobs) == sorted(free)
 
 
 def test_a_claim_of_nothing_free_is_empty(store: JobStore) -> None:
-    assert store.claim([UNKNOWN], "w", NOW) == []
-    assert store.claim([UNKNOWN, claimed(store).id], "w", NOW) == []
-    assert store.claim([], "w", NOW) == []
+    assert store.claims.claim([UNKNOWN], "w", NOW) == []
+    assert store.claims.claim([UNKNOWN, claimed(store).id], "w", NOW) == []
+    assert store.claims.claim([], "w", NOW) == []
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_job_is_not_claimed_before_its_time(store: JobStore, count: int) -> None:
     ids = [accept(store, delay_ms=60_000)["_id"] for _ in range(count)]
-    assert store.claim(ids, "w", NOW) == []
-    assert store.claim(ids, "w", ahead(59)) == []
-    assert len(store.claim(ids, "w", ahead(60))) == count
+    assert store.claims.claim(ids, "w", NOW) == []
+    assert store.claims.claim(ids, "w", ahead(59)) == []
+    assert len(store.claims.claim(ids, "w", ahead(60))) == count
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_claim_may_come_a_moment_early(store: JobStore, count: int) -> None:
     """Two processes' readings of the server's clock differ by some milliseconds."""
     ids = [accept(store, delay_ms=60_000)["_id"] for _ in range(count)]
-    assert len(store.claim(ids, "w", ahead(59.95))) == count
+    assert len(store.claims.claim(ids, "w", ahead(59.95))) == count
 
 
 @pytest.mark.parametrize("most_bytes", [0, 450_000])
@@ -297,7 +297,7 @@ def test_jobs_beyond_the_bytes_of_a_claim_come_without_their_payload(
     store: JobStore, most_bytes: int
 ) -> None:
     ids = accept_many(store, 12, payload={"pad": "x" * 100_000}, request_id="r")
-    jobs = store.claim(ids, "worker-1", NOW, most_bytes=most_bytes)
+    jobs = store.claims.claim(ids, "worker-1", NOW, most_bytes=most_bytes)
     assert sorted(job.id for job in jobs) == ids
     whole = [job for job in jobs if job.size is not None]
     assert len(whole) == (4 if most_bytes else 1)
@@ -305,13 +305,13 @@ def test_jobs_beyond_the_bytes_of_a_claim_come_without_their_payload(
     for job in jobs:
         assert (job.request_id, job.attempts, job.worker) == ("r", 1, "worker-1")
         assert finish(store, job, Outcome.UNSTARTED)
-    assert {store.get(i)["attempts"] for i in ids} == {0}
+    assert {store.requests.get(i)["attempts"] for i in ids} == {0}
 
 
 def test_a_claim_of_more_than_one_reply_of_the_server_is_whole(store: JobStore) -> None:
     """A reply has 16 MiB."""
     ids = [*accept_many(store, 10, payload=LARGE), *accept_many(store, 10, payload=LARGE)]
-    jobs = store.claim(ids, "w", NOW)
+    jobs = store.claims.claim(ids, "w", NOW)
     assert sorted(job.id for job in jobs if job.size and job.payload == LARGE) == sorted(ids)
 
 
@@ -322,7 +322,7 @@ def test_a_claim_raises_the_fencing_token_for_ever(store: JobStore) -> None:
         job = claim(store, job_id)
         tokens.append(job.claims)
         finish(store, job, outcome)
-    store.retry(job_id, NOW)
+    store.requests.retry(job_id, NOW)
     tokens.append(claim(store, job_id).claims)
     assert tokens == [1, 2, 3, 4, 5]
 
@@ -333,7 +333,7 @@ def test_a_claim_raises_the_fencing_token_for_ever(store: JobStore) -> None:
 def test_a_completed_job_keeps_its_result(store: JobStore) -> None:
     job = claimed(store)
     assert finish(store, job, result={"a": [1]}, at=ahead(1), started_at=ahead(0.5))
-    document = store.get(job.id)
+    document = store.requests.get(job.id)
     assert (document["status"], document["result"]) == ("completed", {"a": [1]})
     assert document["finished_at"] == document["updated_at"] == ahead(1)
     assert document["error"] is None
@@ -355,7 +355,7 @@ def test_a_completed_job_keeps_its_result(store: JobStore) -> None:
 def test_a_failed_attempt_waits_for_its_next(store: JobStore, outcome: Outcome) -> None:
     job = claimed(store)
     finish(store, job, outcome, delay_ms=2_000, message="boom")
-    document = store.get(job.id)
+    document = store.requests.get(job.id)
     assert (document["status"], document["attempts"]) == ("pending", 1)
     assert document["next_attempt_at"] == ahead(2)
     assert document["error"] == {"reason": outcome, "message": "boom"}
@@ -367,7 +367,7 @@ def test_a_failed_attempt_waits_for_its_next(store: JobStore, outcome: Outcome) 
 def test_the_last_failed_attempt_fails_the_job(store: JobStore, outcome: Outcome) -> None:
     job = claimed(store, max_attempts=1)
     finish(store, job, outcome, message="boom")
-    document = store.get(job.id)
+    document = store.requests.get(job.id)
     assert (document["status"], document["error"]["reason"]) == ("failed", outcome)
     assert document["dead_letter_due"] == NOW
 
@@ -381,7 +381,7 @@ def test_a_rejected_job_fails_at_once(store: JobStore) -> None:
 def test_a_handler_that_stopped_leaves_its_job_cancelled(store: JobStore) -> None:
     job = claimed(store)
     finish(store, job, Outcome.CANCELLED)
-    document = store.get(job.id)
+    document = store.requests.get(job.id)
     assert document["status"] == "cancelled"
     assert document["history"][0]["outcome"] == "cancelled"
 
@@ -389,7 +389,7 @@ def test_a_handler_that_stopped_leaves_its_job_cancelled(store: JobStore) -> Non
 def test_a_job_given_back_unstarted_costs_nothing_and_leaves_no_trace(store: JobStore) -> None:
     job = claimed(store)
     finish(store, job, Outcome.UNSTARTED, at=ahead(3))
-    document = store.get(job.id)
+    document = store.requests.get(job.id)
     assert (document["status"], document["attempts"], document["history"]) == ("pending", 0, [])
     assert document["next_attempt_at"] == NOW
 
@@ -397,17 +397,17 @@ def test_a_job_given_back_unstarted_costs_nothing_and_leaves_no_trace(store: Job
 def test_a_job_given_back_while_it_ran_costs_nothing_and_says_so(store: JobStore) -> None:
     job = claimed(store)
     finish(store, job, Outcome.RELEASED, message="the worker stopped")
-    document = store.get(job.id)
+    document = store.requests.get(job.id)
     assert (document["status"], document["attempts"]) == ("pending", 0)
     assert [h["outcome"] for h in document["history"]] == ["released"]
 
 
 def test_a_job_cancelled_before_it_began_ends_so_uncharged(store: JobStore) -> None:
     job = claimed(store)
-    store.cancel(job.id, NOW)
+    store.requests.cancel(job.id, NOW)
     job.cancel_requested = True
     assert finish(store, job, Outcome.UNSTARTED)
-    document = store.get(job.id)
+    document = store.requests.get(job.id)
     assert (document["status"], document["attempts"], document["history"]) == ("cancelled", 0, [])
     assert document["finished_at"] == NOW
 
@@ -416,39 +416,39 @@ def test_an_error_of_an_earlier_attempt_is_gone_when_the_job_completes(store: Jo
     job = claimed(store)
     finish(store, job, Outcome.ERROR, message="boom")
     finish(store, claim(store, job.id), result=1)
-    document = store.get(job.id)
+    document = store.requests.get(job.id)
     assert (document["status"], document["error"]) == ("completed", None)
     assert [h["error"] and h["error"]["message"] for h in document["history"]] == ["boom", None]
 
 
 def test_many_that_end_alike_are_written_each_as_itself(store: JobStore) -> None:
     ids = accept_many(store, 20)
-    jobs = store.claim(ids, "worker-1", NOW)
+    jobs = store.claims.claim(ids, "worker-1", NOW)
     verdicts = [(job, judge(job, ending(result=i % 3 or None), 0)) for i, job in enumerate(jobs)]
-    assert store.finish(verdicts) == set()
+    assert store.outcomes.finish(verdicts) == set()
     for i, job in enumerate(jobs):
-        assert store.get(job.id)["result"] == (i % 3 or None)
+        assert store.requests.get(job.id)["result"] == (i % 3 or None)
 
 
 def test_many_large_results_are_more_than_one_message_to_the_server(store: JobStore) -> None:
     """Together they have more than the 48 million bytes that a message may have."""
-    jobs = store.claim(accept_many(store, 60), "worker-1", NOW)
+    jobs = store.claims.claim(accept_many(store, 60), "worker-1", NOW)
     endings = [Ending(Outcome.COMPLETED, NOW, f"{n:02}" + "x" * 1_000_000) for n in range(60)]
     batch = [(job, judge(job, end, 0)) for job, end in zip(jobs, endings, strict=True)]
-    assert store.finish(batch) == set()
-    results = {store.get(job.id)["result"][:2] for job in jobs}
+    assert store.outcomes.finish(batch) == set()
+    results = {store.requests.get(job.id)["result"][:2] for job in jobs}
     assert results == {f"{n:02}" for n in range(60)}
 
 
 def test_results_that_grow_as_bson_are_more_than_one_message_too(store: JobStore) -> None:
     """A digit and its comma become twelve bytes: together more than the 16 MiB of a command."""
-    jobs = store.claim(accept_many(store, 20), "worker-1", NOW)
+    jobs = store.claims.claim(accept_many(store, 20), "worker-1", NOW)
     endings = [
         Ending(Outcome.COMPLETED, NOW, [n] * 100_000, result_bytes=200_001) for n in range(20)
     ]
     batch = [(job, judge(job, end, 0)) for job, end in zip(jobs, endings, strict=True)]
-    assert store.finish(batch) == set()
-    assert {store.get(job.id)["result"][0] for job in jobs} == set(range(20))
+    assert store.outcomes.finish(batch) == set()
+    assert {store.requests.get(job.id)["result"][0] for job in jobs} == set(range(20))
 
 
 def test_jobs_that_end_alike_under_different_claims_are_each_guarded_by_their_own(
@@ -456,9 +456,9 @@ def test_jobs_that_end_alike_under_different_claims_are_each_guarded_by_their_ow
 ) -> None:
     first, second = (accept(store)["_id"] for _ in range(2))
     finish(store, claim(store, first), Outcome.UNSTARTED)
-    jobs = store.claim([first, second], "worker-1", NOW)
-    assert store.finish([(job, judge(job, ending(result=1), 0)) for job in jobs]) == set()
-    assert {store.get(job.id)["status"] for job in jobs} == {"completed"}
+    jobs = store.claims.claim([first, second], "worker-1", NOW)
+    assert store.outcomes.finish([(job, judge(job, ending(result=1), 0)) for job in jobs]) == set()
+    assert {store.requests.get(job.id)["status"] for job in jobs} == {"completed"}
 
 
 def test_jobs_that_end_alike_in_different_attempts_each_keep_their_own_history(
@@ -467,21 +467,21 @@ def test_jobs_that_end_alike_in_different_attempts_each_keep_their_own_history(
     first, second = (accept(store)["_id"] for _ in range(2))
     finish(store, claim(store, first), Outcome.UNSTARTED)
     finish(store, claim(store, second), Outcome.ERROR)
-    jobs = store.claim([first, second], "worker-1", NOW)
-    store.finish([(job, judge(job, ending(result=1), 0)) for job in jobs])
-    assert store.get(first)["history"][-1]["attempt"] == 1
-    assert store.get(second)["history"][-1]["attempt"] == 2
+    jobs = store.claims.claim([first, second], "worker-1", NOW)
+    store.outcomes.finish([(job, judge(job, ending(result=1), 0)) for job in jobs])
+    assert store.requests.get(first)["history"][-1]["attempt"] == 1
+    assert store.requests.get(second)["history"][-1]["attempt"] == 2
 
 
 @pytest.mark.parametrize(("one", "other"), [(1, True), (1, 1.0), (0, False), ("1", 1)])
 def test_results_that_python_calls_equal_stay_apart(
     store: JobStore, one: object, other: object
 ) -> None:
-    jobs = store.claim(accept_many(store, 2), "w", NOW)
-    store.finish(
+    jobs = store.claims.claim(accept_many(store, 2), "w", NOW)
+    store.outcomes.finish(
         [(j, judge(j, ending(result=r), 0)) for j, r in zip(jobs, (one, other), strict=True)]
     )
-    found = [store.get(job.id)["result"] for job in jobs]
+    found = [store.requests.get(job.id)["result"] for job in jobs]
     assert [(type(r), r) for r in found] == [(type(one), one), (type(other), other)]
 
 
@@ -490,7 +490,7 @@ def test_the_history_keeps_the_last_attempts_only(database: Database[Any]) -> No
     job_id = accept(store, max_attempts=10)["_id"]
     for _ in range(5):
         finish(store, claim(store, job_id), Outcome.ERROR)
-    document = store.get(job_id)
+    document = store.requests.get(job_id)
     assert [h["attempt"] for h in document["history"]] == [3, 4, 5]
     assert document["attempts"] == 5
 
@@ -503,8 +503,8 @@ def zombie(store: JobStore, *, then: Outcome | None = None) -> tuple[Job, Job]:
     first = claimed(store, worker="zombie")
     rescue(store, "zombie")
     (second,) = [
-        *store.claim([first.id], "worker-2", NOW),
-        *store.claim_suspects([first.id], "worker-2", NOW),
+        *store.claims.claim([first.id], "worker-2", NOW),
+        *store.claims.claim_suspects([first.id], "worker-2", NOW),
     ]
     if then is not None:
         finish(store, second, then, result="second", at=ahead(1))
@@ -517,16 +517,16 @@ def test_a_late_outcome_is_dropped_and_reported(
     store: JobStore, late: Outcome, then: Outcome | None
 ) -> None:
     first, _ = zombie(store, then=then)
-    before = store.get(first.id)
+    before = store.requests.get(first.id)
     assert not finish(store, first, late, result="late", at=ahead(2))
-    assert store.get(first.id) == before
+    assert store.requests.get(first.id) == before
 
 
 def test_a_late_give_back_changes_nothing(store: JobStore) -> None:
     first, _ = zombie(store)
-    before = store.get(first.id)
+    before = store.requests.get(first.id)
     finish(store, first, Outcome.UNSTARTED)
-    assert store.get(first.id) == before
+    assert store.requests.get(first.id) == before
 
 
 def test_a_late_cancellation_is_reported_even_where_nothing_had_started(store: JobStore) -> None:
@@ -542,7 +542,7 @@ def test_the_same_worker_is_fenced_from_its_own_former_claim(store: JobStore) ->
     assert second.attempts == first.attempts
     assert not finish(store, first, result="late", at=ahead(1))
     assert finish(store, second, result="right", at=ahead(2))
-    assert store.get(first.id)["result"] == "right"
+    assert store.requests.get(first.id)["result"] == "right"
 
 
 def test_two_workers_that_end_one_attempt_alike_at_the_same_moment_are_told_apart(
@@ -569,9 +569,9 @@ def claimed_twice(
 ) -> tuple[list[Job], list[Job]]:
     """Claims that a change of primary took back, and the next ones of the same jobs."""
     ids = accept_many(store, count)
-    first = store.claim(ids, "worker-1", NOW)
+    first = store.claims.claim(ids, "worker-1", NOW)
     roll_back(database, first)
-    again = store.claim(ids, second, NOW)
+    again = store.claims.claim(ids, second, NOW)
     assert [job.claims for job in again] == [job.claims for job in first] == [1] * count
     return first, again
 
@@ -583,10 +583,12 @@ def test_of_two_claims_with_one_number_only_the_one_that_stands_counts(
 ) -> None:
     late, right = claimed_twice(store, database, count, second=second)
     late_end, right_end = ending(result="late"), ending(result="right", finished_at=ahead(1))
-    assert store.finish([(job, judge(job, late_end, 0)) for job in late]) == {j.id for j in late}
-    assert {store.get(job.id)["status"] for job in late} == {"processing"}
-    assert store.finish([(job, judge(job, right_end, 0)) for job in right]) == set()
-    assert [store.get(job.id)["result"] for job in right] == ["right"] * count
+    assert store.outcomes.finish([(job, judge(job, late_end, 0)) for job in late]) == {
+        j.id for j in late
+    }
+    assert {store.requests.get(job.id)["status"] for job in late} == {"processing"}
+    assert store.outcomes.finish([(job, judge(job, right_end, 0)) for job in right]) == set()
+    assert [store.requests.get(job.id)["result"] for job in right] == ["right"] * count
 
 
 @pytest.mark.parametrize("outcome", [o for o in Outcome if o is not Outcome.COMPLETED])
@@ -595,7 +597,7 @@ def test_a_claim_that_was_taken_back_ends_nobody_elses(
 ) -> None:
     (late,), (right,) = claimed_twice(store, database, 1, second="worker-2")
     finish(store, late, outcome)
-    assert store.get(right.id)["status"] == "processing"
+    assert store.requests.get(right.id)["status"] == "processing"
     assert finish(store, right)
 
 
@@ -603,20 +605,20 @@ def test_a_claim_that_was_taken_back_shows_no_progress(
     store: JobStore, database: Database[Any]
 ) -> None:
     (late,), (right,) = claimed_twice(store, database, 1, second="worker-2")
-    store.progress(late, "late")
-    assert "progress" not in store.get(late.id)
-    store.progress(right, "right")
-    assert store.get(right.id)["progress"] == "right"
+    store.held.progress(late, "late")
+    assert "progress" not in store.requests.get(late.id)
+    store.held.progress(right, "right")
+    assert store.requests.get(right.id)["progress"] == "right"
 
 
 def test_a_rescue_takes_no_job_from_who_claimed_it_under_the_same_number(
     store: JobStore, database: Database[Any]
 ) -> None:
     lost = claimed(store, worker="dead")
-    stranded = store.stranded("dead")
+    stranded = store.held.stranded("dead")
     roll_back(database, [lost])
     right = claim(store, lost.id, worker="worker-2")
-    assert store.finish([(s.job, judge_stranded(s, NOW)) for s in stranded]) == {lost.id}
+    assert store.outcomes.finish([(s.job, judge_stranded(s, NOW)) for s in stranded]) == {lost.id}
     assert finish(store, right)
 
 
@@ -635,9 +637,9 @@ def test_the_same_end_of_jobs_from_several_claims_is_guarded_by_each_ones_own(
 ) -> None:
     """One worker claimed them all, and one of them twice."""
     (late,), (right,) = claimed_twice(store, database, 1, second="worker-1")
-    others = store.claim(accept_many(store, 2), "worker-1", NOW)
+    others = store.claims.claim(accept_many(store, 2), "worker-1", NOW)
     batch = [(job, judge(job, ending(result=1), 0)) for job in [late, *others]]
-    assert store.finish(batch) == {late.id}
+    assert store.outcomes.finish(batch) == {late.id}
     assert finish(store, right)
 
 
@@ -645,8 +647,8 @@ def test_a_fenced_outcome_leaves_its_neighbours_alone(store: JobStore) -> None:
     lost, _ = zombie(store)
     kept = [claimed(store) for _ in range(3)]
     batch = [(job, judge(job, ending(result=job.id), 0)) for job in [kept[0], lost, *kept[1:]]]
-    assert store.finish(batch) == {lost.id}
-    assert [store.get(job.id)["status"] for job in kept] == ["completed"] * 3
+    assert store.outcomes.finish(batch) == {lost.id}
+    assert [store.requests.get(job.id)["status"] for job in kept] == ["completed"] * 3
 
 
 @pytest.mark.parametrize("outcome", [o for o in Outcome if o is not Outcome.CRASH])
@@ -654,10 +656,10 @@ def test_a_batch_sent_again_is_recognised(store: JobStore, outcome: Outcome) -> 
     """After a lost reply: it is neither applied twice nor taken for late."""
     jobs = [claimed(store, max_attempts=2) for _ in range(3)]
     batch = [(job, judge(job, ending(outcome, result=1), 0)) for job in jobs]
-    assert store.finish(batch) == set()
-    before = [store.get(job.id) for job in jobs]
-    assert store.finish(batch) == set()
-    assert [store.get(job.id) for job in jobs] == before
+    assert store.outcomes.finish(batch) == set()
+    before = [store.requests.get(job.id) for job in jobs]
+    assert store.outcomes.finish(batch) == set()
+    assert [store.requests.get(job.id) for job in jobs] == before
 
 
 def test_a_batch_sent_again_is_recognised_though_another_attempt_followed(
@@ -665,9 +667,9 @@ def test_a_batch_sent_again_is_recognised_though_another_attempt_followed(
 ) -> None:
     job = claimed(store)
     batch = [(job, judge(job, ending(Outcome.ERROR), 0))]
-    store.finish(batch)
+    store.outcomes.finish(batch)
     finish(store, claim(store, job.id, worker="worker-2"), result=2, at=ahead(1))
-    assert store.finish(batch) == set()
+    assert store.outcomes.finish(batch) == set()
 
 
 def test_what_cannot_be_stored_is_told_from_a_server_that_is_away(store: JobStore) -> None:
@@ -679,7 +681,7 @@ def test_what_cannot_be_stored_is_told_from_a_server_that_is_away(store: JobStor
         job = claimed(store)
         with pytest.raises(InvalidEvent):
             finish(store, job, result=result)
-        assert store.get(job.id)["status"] == "processing"
+        assert store.requests.get(job.id)["status"] == "processing"
 
 
 def test_a_result_too_large_beside_what_is_there_cannot_be_stored(store: JobStore) -> None:
@@ -694,7 +696,7 @@ def test_a_result_too_large_beside_what_is_there_cannot_be_stored(store: JobStor
 
 def due(store: JobStore, *, at: Any = NOW, priority: str = "normal", **more: Any) -> list[str]:
     more = {"limit": 100, "types": ["email", "report"]} | more
-    return [hint.job_id for hint in store.due("default", priority, at, **more).hints]
+    return [hint.job_id for hint in store.waiting.due("default", priority, at, **more).hints]
 
 
 def test_due_jobs_come_oldest_first(store: JobStore) -> None:
@@ -741,10 +743,10 @@ def test_due_can_be_asked_for_some_types_only(store: JobStore) -> None:
 
 def test_due_tells_since_when_and_can_leave_out_what_was_due_before(store: JobStore) -> None:
     ids = accept_many(store, 3)
-    found = store.due("default", "normal", NOW, types=["email"], limit=9)
+    found = store.waiting.due("default", "normal", NOW, types=["email"], limit=9)
     assert found.oldest == NOW - timedelta(milliseconds=3)
     assert due(store, since=NOW - timedelta(milliseconds=2)) == ids[1:]
-    assert store.due("mail", "normal", NOW, types=["email"], limit=9).oldest is None
+    assert store.waiting.due("mail", "normal", NOW, types=["email"], limit=9).oldest is None
 
 
 # rescue
@@ -754,14 +756,14 @@ def test_the_jobs_of_a_dead_worker_are_found(store: JobStore) -> None:
     mine = claimed(store, worker="dead").id
     claimed(store, worker="alive")
     finish(store, claimed(store, worker="dead"))
-    assert [s.job.id for s in store.stranded("dead")] == [mine]
-    assert store.holders() == {"dead", "alive"}
+    assert [s.job.id for s in store.held.stranded("dead")] == [mine]
+    assert store.held.holders() == {"dead", "alive"}
 
 
 def test_each_stranded_job_knows_how_many_its_worker_held(store: JobStore) -> None:
     for _ in range(3):
         claimed(store, worker="dead")
-    assert [s.held for s in store.stranded("dead")] == [3, 3, 3]
+    assert [s.held for s in store.held.stranded("dead")] == [3, 3, 3]
 
 
 def killed(store: JobStore, job_id: str, times: int = 1, *, company: int = 0) -> Stranded:
@@ -769,13 +771,13 @@ def killed(store: JobStore, job_id: str, times: int = 1, *, company: int = 0) ->
     for number in range(times):
         worker = f"victim-{number}"
         jobs = [
-            *store.claim([job_id], worker, ahead(number)),
-            *store.claim_suspects([job_id], worker, ahead(number)),
+            *store.claims.claim([job_id], worker, ahead(number)),
+            *store.claims.claim_suspects([job_id], worker, ahead(number)),
         ]
         assert len(jobs) == 1
         for _ in range(company):
             claimed(store, worker=worker)
-        stranded = store.stranded(worker)
+        stranded = store.held.stranded(worker)
         (seen,) = [s for s in stranded if s.job.id == job_id]
         rescue(store, worker, at=ahead(number))
     return seen
@@ -786,7 +788,7 @@ def test_a_job_that_was_alone_when_its_process_died_is_charged_and_a_suspect(
 ) -> None:
     job_id = accept(store)["_id"]
     killed(store, job_id)
-    document = store.get(job_id)
+    document = store.requests.get(job_id)
     assert (document["status"], document["attempts"]) == ("pending", 1)
     assert (document["company"], document["deaths"]) == (1, 1)
     assert document["error"]["reason"] == "crash"
@@ -796,7 +798,7 @@ def test_a_job_that_was_alone_when_its_process_died_is_charged_and_a_suspect(
 def test_the_third_crash_alone_fails_the_job(store: JobStore) -> None:
     job_id = accept(store, max_attempts=50)["_id"]
     seen = killed(store, job_id, times=3)
-    document = store.get(job_id)
+    document = store.requests.get(job_id)
     assert seen.crashes == 2
     assert (document["status"], document["error"]["reason"]) == ("failed", "crash")
     assert document["attempts"] == 3
@@ -805,45 +807,45 @@ def test_the_third_crash_alone_fails_the_job(store: JobStore) -> None:
 def test_crashes_are_counted_anew_after_a_clients_retry(store: JobStore) -> None:
     job_id = accept(store)["_id"]
     killed(store, job_id, times=3)
-    store.retry(job_id, NOW)
+    store.requests.retry(job_id, NOW)
     killed(store, job_id, times=2)
-    assert store.get(job_id)["status"] == "pending"
+    assert store.requests.get(job_id)["status"] == "pending"
 
 
 def test_a_first_death_in_company_makes_nobody_a_suspect(store: JobStore) -> None:
     job_id = accept(store)["_id"]
     killed(store, job_id, company=20)
-    document = store.get(job_id)
+    document = store.requests.get(job_id)
     assert (document["status"], document["deaths"]) == ("pending", 1)
     assert "company" not in document
-    assert len(store.claim([job_id], "w", ahead(1))) == 1
+    assert len(store.claims.claim([job_id], "w", ahead(1))) == 1
 
 
 def test_a_second_death_in_company_costs_nothing_and_makes_a_suspect(store: JobStore) -> None:
     job_id = accept(store)["_id"]
     killed(store, job_id, times=2, company=31)
-    document = store.get(job_id)
+    document = store.requests.get(job_id)
     assert (document["status"], document["attempts"]) == ("pending", 1)
     assert (document["company"], document["deaths"]) == (4, 2)
 
 
 def suspects(store: JobStore, **more: Any) -> list[tuple[str, int]]:
     asked = {"types": ["email"], "now": ahead(60), "limit": 100} | more
-    return store.suspects(["default"], **asked)
+    return store.waiting.suspects(["default"], **asked)
 
 
 def test_a_suspect_is_claimed_as_such_and_not_with_others(store: JobStore) -> None:
     job_id = accept(store)["_id"]
     killed(store, job_id)
-    assert store.claim([job_id], "w", ahead(1)) == []
+    assert store.claims.claim([job_id], "w", ahead(1)) == []
     assert suspects(store) == [(job_id, 1)]
-    (job,) = store.claim_suspects([job_id], "w", ahead(1))
+    (job,) = store.claims.claim_suspects([job_id], "w", ahead(1))
     assert (job.company, job.deaths) == (1, 1)
     assert suspects(store) == []
 
 
 def test_no_other_job_is_claimed_as_a_suspect(store: JobStore) -> None:
-    assert store.claim_suspects([accept(store)["_id"]], "w", NOW) == []
+    assert store.claims.claim_suspects([accept(store)["_id"]], "w", NOW) == []
 
 
 def test_suspects_that_may_have_most_company_come_first(store: JobStore) -> None:
@@ -856,9 +858,9 @@ def test_suspects_that_may_have_most_company_come_first(store: JobStore) -> None
 def test_a_suspect_that_waits_for_its_backoff_holds_up_nobody(store: JobStore) -> None:
     job_id = accept(store)["_id"]
     killed(store, job_id)
-    (job,) = store.claim_suspects([job_id], "w", ahead(1))
+    (job,) = store.claims.claim_suspects([job_id], "w", ahead(1))
     finish(store, job, Outcome.ERROR, at=ahead(1), delay_ms=300_000)
-    assert store.get(job_id)["company"] == 1
+    assert store.requests.get(job_id)["company"] == 1
     assert suspects(store) == []
     assert suspects(store, now=ahead(400)) == [(job_id, 1)]
 
@@ -874,9 +876,9 @@ def test_suspects_of_unknown_types_or_other_queues_are_left_to_who_knows_them(
 def test_a_retry_by_a_client_clears_all_suspicion(store: JobStore) -> None:
     job_id = accept(store)["_id"]
     killed(store, job_id, times=3)
-    document = store.retry(job_id, NOW)
+    document = store.requests.retry(job_id, NOW)
     assert not {"company", "deaths", "dead_letter_due", "expires_at"} & document.keys()
-    assert len(store.claim([job_id], "w", NOW)) == 1
+    assert len(store.claims.claim([job_id], "w", NOW)) == 1
 
 
 # cancel
@@ -884,25 +886,25 @@ def test_a_retry_by_a_client_clears_all_suspicion(store: JobStore) -> None:
 
 def test_a_pending_job_is_cancelled_at_once(store: JobStore) -> None:
     job_id = accept(store)["_id"]
-    document, made = store.cancel(job_id, ahead(1))
+    document, made = store.requests.cancel(job_id, ahead(1))
     assert made
     assert (document["status"], document["finished_at"]) == ("cancelled", ahead(1))
     assert document["next_attempt_at"] is None
-    assert store.claim([job_id], "w", ahead(2)) == []
+    assert store.claims.claim([job_id], "w", ahead(2)) == []
 
 
 def test_a_processing_job_is_asked_to_stop(store: JobStore) -> None:
     job = claimed(store)
-    document, made = store.cancel(job.id, NOW)
+    document, made = store.requests.cancel(job.id, NOW)
     assert not made
     assert (document["status"], document["cancel_requested"]) == ("processing", True)
-    assert store.cancel_requests("worker-1", [job.id]) == [job.id]
-    assert store.cancel_requests("worker-2", [job.id]) == []
+    assert store.held.cancel_requests("worker-1", [job.id]) == [job.id]
+    assert store.held.cancel_requests("worker-2", [job.id]) == []
 
 
 def test_a_cancelled_job_may_be_cancelled_again(store: JobStore) -> None:
     job_id = cancelled(store)["_id"]
-    document, made = store.cancel(job_id, ahead(9))
+    document, made = store.requests.cancel(job_id, ahead(9))
     assert not made
     assert document["finished_at"] == NOW
 
@@ -910,14 +912,14 @@ def test_a_cancelled_job_may_be_cancelled_again(store: JobStore) -> None:
 def test_a_completed_or_failed_job_cannot_be_cancelled(store: JobStore) -> None:
     for document in (completed(store), failed(store)):
         with pytest.raises(NotAllowedNow, match=document["status"]):
-            store.cancel(document["_id"], NOW)
+            store.requests.cancel(document["_id"], NOW)
 
 
 def test_an_unknown_job_cannot_be_read_cancelled_or_retried(store: JobStore) -> None:
     for ask in (
-        lambda: store.get(UNKNOWN),
-        lambda: store.cancel(UNKNOWN, NOW),
-        lambda: store.retry(UNKNOWN, NOW),
+        lambda: store.requests.get(UNKNOWN),
+        lambda: store.requests.cancel(UNKNOWN, NOW),
+        lambda: store.requests.retry(UNKNOWN, NOW),
     ):
         with pytest.raises(UnknownEvent):
             ask()
@@ -931,7 +933,7 @@ def test_a_retry_grants_a_fresh_budget_and_keeps_the_history(
     store: JobStore, make: Callable[[JobStore], dict[str, Any]]
 ) -> None:
     before = make(store)
-    document = store.retry(before["_id"], ahead(5))
+    document = store.requests.retry(before["_id"], ahead(5))
     assert document["status"] == "pending"
     assert document["max_attempts"] == before["max_attempts"] + 5
     assert document["attempts"] == before["attempts"]
@@ -943,18 +945,18 @@ def test_a_retry_grants_a_fresh_budget_and_keeps_the_history(
 def test_every_retry_grants_the_original_budget(store: JobStore) -> None:
     job_id = accept(store, max_attempts=2)["_id"]
     for granted in (2, 4, 6):
-        assert store.get(job_id)["max_attempts"] == granted
+        assert store.requests.get(job_id)["max_attempts"] == granted
         for _ in range(2):
             finish(store, claim(store, job_id), Outcome.ERROR)
-        assert store.get(job_id)["status"] == "failed"
-        store.retry(job_id, NOW)
-    assert store.get(job_id)["attempts"] == 6
+        assert store.requests.get(job_id)["status"] == "failed"
+        store.requests.retry(job_id, NOW)
+    assert store.requests.get(job_id)["attempts"] == 6
 
 
 def test_only_failed_and_cancelled_jobs_can_be_retried(store: JobStore) -> None:
     for job_id in (accept(store)["_id"], claimed(store).id, completed(store)["_id"]):
         with pytest.raises(NotAllowedNow):
-            store.retry(job_id, NOW)
+            store.requests.retry(job_id, NOW)
 
 
 def test_of_many_retries_at_once_one_counts(store: JobStore) -> None:
@@ -962,20 +964,20 @@ def test_of_many_retries_at_once_one_counts(store: JobStore) -> None:
 
     def retry(_: int) -> bool:
         try:
-            store.retry(job_id, NOW)
+            store.requests.retry(job_id, NOW)
         except NotAllowedNow:
             return False
         return True
 
     assert together(6, retry).count(True) == 1
-    assert store.get(job_id)["max_attempts"] == 10
+    assert store.requests.get(job_id)["max_attempts"] == 10
 
 
 def test_a_request_to_cancel_does_not_outlive_a_retry(store: JobStore) -> None:
     job = claimed(store)
-    store.cancel(job.id, NOW)
+    store.requests.cancel(job.id, NOW)
     finish(store, job, Outcome.CANCELLED)
-    store.retry(job.id, NOW)
+    store.requests.retry(job.id, NOW)
     assert not claim(store, job.id).cancel_requested
 
 
@@ -983,37 +985,37 @@ def test_a_request_to_cancel_does_not_outlive_a_retry(store: JobStore) -> None:
 
 
 def letters(store: JobStore, before: Any = NOW) -> list[str]:
-    return [d["_id"] for d in store.undelivered_dead_letters(before, 100)]
+    return [d["_id"] for d in store.dead_letters.undelivered(before, 100)]
 
 
 def test_a_failed_jobs_dead_letter_is_due_until_it_arrives_once(store: JobStore) -> None:
     job_id = failed(store)["_id"]
     assert letters(store) == [job_id]
-    taken = store.take_dead_letter(job_id, ahead(1))
+    taken = store.dead_letters.take(job_id, ahead(1))
     assert taken is not None
     assert taken["dead_lettered_at"] == ahead(1)
     assert letters(store) == []
-    assert store.take_dead_letter(job_id, ahead(2)) is None
+    assert store.dead_letters.take(job_id, ahead(2)) is None
 
 
 def test_dead_letters_come_oldest_first_and_only_from_before(store: JobStore) -> None:
     late, early = (failed(store, at=ago(s))["_id"] for s in (1, 5))
     assert letters(store) == [early, late]
     assert letters(store, before=ago(3)) == [early]
-    assert [d["_id"] for d in store.undelivered_dead_letters(NOW, 1)] == [early]
+    assert [d["_id"] for d in store.dead_letters.undelivered(NOW, 1)] == [early]
 
 
 def test_a_job_that_was_retried_takes_no_dead_letter(store: JobStore) -> None:
     job_id = failed(store)["_id"]
-    store.retry(job_id, NOW)
+    store.requests.retry(job_id, NOW)
     assert letters(store) == []
-    assert store.take_dead_letter(job_id, NOW) is None
+    assert store.dead_letters.take(job_id, NOW) is None
 
 
 def test_a_second_failure_has_a_dead_letter_of_its_own(store: JobStore) -> None:
     job_id = failed(store)["_id"]
-    store.take_dead_letter(job_id, NOW)
-    store.retry(job_id, NOW)
+    store.dead_letters.take(job_id, NOW)
+    store.requests.retry(job_id, NOW)
     finish(store, claim(store, job_id), Outcome.REJECTED)
     assert letters(store) == [job_id]
 
@@ -1022,7 +1024,7 @@ def test_a_second_failure_has_a_dead_letter_of_its_own(store: JobStore) -> None:
 def test_only_failed_jobs_have_dead_letters(store: JobStore, make: Callable[..., Any]) -> None:
     document = make(store)
     assert letters(store, ahead(1)) == []
-    assert store.take_dead_letter(document["_id"], NOW) is None
+    assert store.dead_letters.take(document["_id"], NOW) is None
 
 
 # expiry
@@ -1039,9 +1041,9 @@ def test_a_final_job_expires_by_its_status(
 
 def test_an_open_job_never_expires(store: JobStore) -> None:
     job = claimed(store)
-    assert "expires_at" not in store.get(job.id)
+    assert "expires_at" not in store.requests.get(job.id)
     finish(store, job, Outcome.ERROR)
-    assert "expires_at" not in store.get(job.id)
+    assert "expires_at" not in store.requests.get(job.id)
 
 
 def test_without_retention_jobs_are_kept_for_ever(database: Database[Any]) -> None:
@@ -1061,22 +1063,24 @@ def test_retention_knows_every_final_status() -> None:
 def test_finals_are_those_that_ended_or_are_gone(store: JobStore) -> None:
     ended = [completed(store)["_id"], failed(store)["_id"], cancelled(store)["_id"], UNKNOWN]
     still_open = [accept(store)["_id"], claimed(store).id]
-    assert store.finals([*ended, *still_open]) == ended
+    assert store.requests.finals([*ended, *still_open]) == ended
 
 
 def test_progress_shows_while_the_job_runs(store: JobStore) -> None:
     job = claimed(store)
-    store.progress(job, {"done": 5})
-    assert store.get(job.id)["progress"] == {"done": 5}
+    store.held.progress(job, {"done": 5})
+    assert store.requests.get(job.id)["progress"] == {"done": 5}
 
 
 def test_progress_of_a_job_that_was_taken_away_is_dropped(store: JobStore) -> None:
     first, _ = zombie(store)
-    store.progress(first, {"done": 5})
-    assert "progress" not in store.get(first.id)
+    store.held.progress(first, {"done": 5})
+    assert "progress" not in store.requests.get(first.id)
 
 
 def test_every_status_is_reached_and_read(store: JobStore) -> None:
     made = [accept(store), completed(store), failed(store), cancelled(store)]
-    found = {store.get(d["_id"])["status"] for d in made} | {store.get(claimed(store).id)["status"]}
+    found = {store.requests.get(d["_id"])["status"] for d in made} | {
+        store.requests.get(claimed(store).id)["status"]
+    }
     assert found == set(JobStatus)

@@ -56,7 +56,7 @@ def test_pages_are_newest_first_and_miss_nobody(store: JobStore, listing: Listin
 
 def test_events_of_one_millisecond_are_each_listed_once(store: JobStore, listing: Listing) -> None:
     posted = [new_job_document() for _ in range(25)]
-    store.accept(posted)
+    store.new_jobs.accept(posted)
     assert pages(listing, limit=4) == sorted((d["_id"] for d in posted), reverse=True)
 
 
@@ -139,7 +139,7 @@ def how_many(listing: Listing, which: Filter = ALL) -> int:
 
 
 def cancelled(store: JobStore) -> str:
-    job_id: str = store.cancel(accept(store)["_id"], NOW)[0]["_id"]
+    job_id: str = store.requests.cancel(accept(store)["_id"], NOW)[0]["_id"]
     return job_id
 
 
@@ -151,7 +151,7 @@ def test_only_failed_and_cancelled_jobs_match(store: JobStore, listing: Listing)
     assert how_many(listing) == 2
     assert set(retried(listing)) == wanted
     assert how_many(listing) == 0
-    assert {store.get(i)["status"] for i in wanted} == {"pending"}
+    assert {store.requests.get(i)["status"] for i in wanted} == {"pending"}
 
 
 @pytest.mark.parametrize("status", ["pending", "processing", "completed"])
@@ -170,19 +170,19 @@ def test_a_filter_bounds_what_is_retried(store: JobStore, listing: Listing) -> N
     kept = failed(store)["_id"]
     assert retried(listing, Filter(type="report")) == [report]
     assert retried(listing, Filter(created_before=ago(30))) == [old]
-    assert store.get(kept)["status"] == "failed"
+    assert store.requests.get(kept)["status"] == "failed"
 
 
 def test_a_retried_job_has_a_fresh_budget_and_is_due(store: JobStore, listing: Listing) -> None:
     job_id = failed(store)["_id"]
     retried(listing)
-    document = store.get(job_id)
+    document = store.requests.get(job_id)
     assert (document["max_attempts"], document["next_attempt_at"]) == (10, ahead(1))
     assert claim(store, job_id, at=ahead(1)).attempts == 2
 
 
 def fail_all(store: JobStore, documents: list[dict[str, Any]]) -> None:
-    jobs = store.claim(ids(documents), "w", ahead(2))
+    jobs = store.claims.claim(ids(documents), "w", ahead(2))
     for job in jobs:
         finish(store, job, Outcome.REJECTED, at=ahead(2))
 
@@ -191,7 +191,7 @@ def test_thousands_are_retried_in_chunks_each_once_though_they_fail_again(
     store: JobStore, listing: Listing
 ) -> None:
     posted = [new_job_document() | {"status": "cancelled"} for _ in range(2_300)]
-    store.accept(posted)
+    store.new_jobs.accept(posted)
     seen: list[str] = []
     for chunk in listing.retry_many(ALL, ahead(1), until()):
         assert len(chunk.jobs) <= 1_000
@@ -212,7 +212,7 @@ def test_a_job_that_was_claimed_at_once_counts_as_retried(
 
 def cancelled_many(store: JobStore, count: int, **event: Any) -> list[str]:
     posted = [new_job_document(**event) | {"status": "cancelled"} for _ in range(count)]
-    store.accept(posted)
+    store.new_jobs.accept(posted)
     return ids(posted)
 
 

@@ -24,7 +24,7 @@ from service.queue import redis_client
 from service.runtime.identity import pid_started, process_space
 from service.settings import Settings
 from service.store import JobStore, LeaderLease, WorkerStore
-from service.store.jobs import hint_of
+from service.store.documents import hint_of
 from service.worker.build import build_broker
 from service.worker.lifecycle import Lifecycle
 from service.worker.process import WorkerProcess
@@ -100,8 +100,8 @@ def process(make_process: MakeProcess) -> WorkerProcess:
 def hold(process: WorkerProcess, name: str = "report", event_type: Any = None, **event: Any) -> Any:
     """A job that the process has claimed and not started."""
     document = new_job_document(at=process.clock.now(), type=name, **event)
-    process.store.accept([document])
-    (job,) = process.store.claim([document["_id"]], process.identity.id, process.clock.now())
+    process.store.new_jobs.accept([document])
+    (job,) = process.store.claims.claim([document["_id"]], process.identity.id, process.clock.now())
     event_type = event_type or process._catalog.get(name)
     held = replace(make_held(event_type), job=job)
     process._registry.add([held])
@@ -109,7 +109,7 @@ def hold(process: WorkerProcess, name: str = "report", event_type: Any = None, *
 
 
 def status(process: WorkerProcess, held: Any) -> tuple[str, int]:
-    document = process.store.get(held.job.id)
+    document = process.store.requests.get(held.job.id)
     return document["status"], document["attempts"]
 
 
@@ -155,7 +155,7 @@ def test_a_steady_heartbeat_gives_nothing_back(process: WorkerProcess) -> None:
 
 def test_a_clients_wish_to_cancel_reaches_the_handler(process: WorkerProcess) -> None:
     held, other = hold(process), hold(process)
-    process.store.cancel(held.job.id, NOW)
+    process.store.requests.cancel(held.job.id, NOW)
     held.since -= 1.0  # jobs that have just begun are not asked about
     process.look()
     assert (held.cancelled, other.cancelled) == (True, False)
@@ -228,7 +228,7 @@ def test_where_nobody_died_for_long_suspects_are_looked_for_now_and_then(
     process: WorkerProcess, workers: WorkerStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[int] = []
-    monkeypatch.setattr(process.store, "suspects", lambda *_: looks.append(1) or [])
+    monkeypatch.setattr(process.store.waiting, "suspects", lambda *_: looks.append(1) or [])
     process._suspects_vigil._awake_until = 0.0
     workers.beat(make_worker("a neighbour"), processing=0)
     process.look()
@@ -250,7 +250,7 @@ def test_a_run_stuck_beyond_its_limit_times_out_and_the_process_exits(
         process.look()
     assert exits == [70]
     assert status(process, held) == ("failed", 1)
-    assert process.store.get(held.job.id)["error"]["reason"] == "timeout"
+    assert process.store.requests.get(held.job.id)["error"]["reason"] == "timeout"
     assert status(process, waiting) == ("pending", 0)
 
 
@@ -281,7 +281,7 @@ def test_who_blocks_the_loop_pays_for_it_and_his_neighbours_do_not(
     assert exits == [70]
     assert status(process, neighbour) == ("pending", 0)
     assert status(process, blocking) == ("pending", 1)
-    (entry,) = process.store.get(blocking.job.id)["history"]
+    (entry,) = process.store.requests.get(blocking.job.id)["history"]
     assert (entry["outcome"], "event loop" in entry["error"]["message"]) == ("timeout", True)
 
 
@@ -363,9 +363,9 @@ def test_only_the_leader_sweeps(make_process: MakeProcess, store: JobStore) -> N
     leader, other = make_process(), make_process()
     lost = claim(store, accept(store)["_id"], worker="gone")
     other.sweep()
-    assert store.get(lost.id)["status"] == "processing"
+    assert store.requests.get(lost.id)["status"] == "processing"
     leader.sweep()
-    assert store.get(lost.id)["status"] == "pending"
+    assert store.requests.get(lost.id)["status"] == "pending"
 
 
 def test_a_process_that_stops_leaves_the_lead_at_once(make_process: MakeProcess) -> None:
@@ -396,10 +396,10 @@ def test_right_after_an_outage_nobody_is_dead_for_an_old_heartbeat(
     process._stores._database["workers"].update_one({"_id": "late"}, old)
     job = claim(store, accept(store)["_id"], worker="late")
     process.sweep()
-    assert store.get(job.id)["status"] == "processing"
+    assert store.requests.get(job.id)["status"] == "processing"
     process._well_since = time.monotonic() - 60
     process.sweep()
-    assert store.get(job.id)["status"] == "pending"
+    assert store.requests.get(job.id)["status"] == "pending"
 
 
 def test_a_beat_missed_for_long_starts_the_patience_anew(process: WorkerProcess) -> None:
@@ -444,14 +444,16 @@ def test_progress_is_written_without_keeping_the_handler(process: WorkerProcess)
     held = hold(process)
     for number in range(100):
         process._progress(held, {"done": number})
-    assert eventually(lambda: process.store.get(held.job.id).get("progress") == {"done": 99})
+    assert eventually(
+        lambda: process.store.requests.get(held.job.id).get("progress") == {"done": 99}
+    )
 
 
 def test_progress_that_cannot_be_stored_harms_nobody_elses(process: WorkerProcess) -> None:
     bad, good = hold(process), hold(process)
     process._progress(bad, 2**63)
     process._progress(good, 1)
-    assert eventually(lambda: process.store.get(good.job.id).get("progress") == 1)
+    assert eventually(lambda: process.store.requests.get(good.job.id).get("progress") == 1)
 
 
 # stop
@@ -534,7 +536,7 @@ def test_what_does_not_finish_in_time_is_given_back_uncharged(process: WorkerPro
     process._registry.start(held.job.id)
     assert not process.finish()
     assert status(process, held) == ("pending", 0)
-    assert process.store.get(held.job.id)["history"][0]["outcome"] == "released"
+    assert process.store.requests.get(held.job.id)["history"][0]["outcome"] == "released"
 
 
 def test_what_a_claim_under_way_wins_while_the_process_stops_is_given_back(
@@ -542,9 +544,9 @@ def test_what_a_claim_under_way_wins_while_the_process_stops_is_given_back(
 ) -> None:
     process = make_process()
     document = new_job_document(at=process.clock.now(), type="report")
-    process.store.accept([document])
+    process.store.new_jobs.accept([document])
     consumer = process.consumer(process._broker, "default")
-    claims = process.store.claim
+    claims = process.store.claims.claim
     claiming, stopped = threading.Event(), threading.Event()
 
     def slow_claim(*args: Any, **options: Any) -> Any:
@@ -552,7 +554,7 @@ def test_what_a_claim_under_way_wins_while_the_process_stops_is_given_back(
         stopped.wait(5)
         return claims(*args, **options)
 
-    process.store.claim = slow_claim  # type: ignore[method-assign]
+    process.store.claims.claim = slow_claim  # type: ignore[method-assign]
     process._broker.enqueue_many([hint_of(document)])
     taking = threading.Thread(target=lambda: next(consumer))
     taking.start()
@@ -562,8 +564,8 @@ def test_what_a_claim_under_way_wins_while_the_process_stops_is_given_back(
     threading.Timer(0.3, stopped.set).start()
     stopping.join(10)
     taking.join(10)
-    assert process.store.get(document["_id"])["status"] == "pending"
-    assert process.store.get(document["_id"])["attempts"] == 0
+    assert process.store.requests.get(document["_id"])["status"] == "pending"
+    assert process.store.requests.get(document["_id"])["attempts"] == 0
 
 
 def test_a_second_wish_to_stop_is_told_from_the_first(process: WorkerProcess) -> None:
@@ -582,4 +584,4 @@ def test_tidying_frees_what_the_dead_left(
     failed(store)
     process.tidy()
     assert [w["_id"] for w in workers.all()] == [process.identity.id]
-    assert store.get(stray.id)["status"] == "pending"
+    assert store.requests.get(stray.id)["status"] == "pending"

@@ -171,7 +171,7 @@ class StoreModel(RuleBasedStateMachine):
             idempotency_key=key,
             fingerprint=fingerprint if key else None,
         )
-        (answer,) = self.store.accept([document])
+        (answer,) = self.store.new_jobs.accept([document])
         first = next((j for j in self.jobs.values() if key and j.key == key), None)
         if first is None:
             assert isinstance(answer, Accepted)
@@ -179,7 +179,7 @@ class StoreModel(RuleBasedStateMachine):
             due = self.now + timedelta(milliseconds=delay_ms or 0)
             job = Modelled(document["_id"], max_attempts, max_attempts, due, key)
             self.jobs[job.id] = job
-        elif self.store.get(first.id)["fingerprint"] == fingerprint:
+        elif self.store.requests.get(first.id)["fingerprint"] == fingerprint:
             assert isinstance(answer, Accepted)
             assert answer.replayed
             assert answer.document["_id"] == first.id
@@ -192,8 +192,8 @@ class StoreModel(RuleBasedStateMachine):
     @rule(data=st.data(), worker=st.sampled_from(WORKERS))
     def claim(self, data: st.DataObject, worker: str) -> None:
         ids = self.some_ids(data)
-        self.claim_with(self.store.claim, ids, worker, suspects=False)
-        self.claim_with(self.store.claim_suspects, ids, worker, suspects=True)
+        self.claim_with(self.store.claims.claim, ids, worker, suspects=False)
+        self.claim_with(self.store.claims.claim_suspects, ids, worker, suspects=True)
 
     def claim_with(self, method: Any, ids: list[str], worker: str, *, suspects: bool) -> None:
         won = method(ids, worker, self.now)
@@ -268,7 +268,7 @@ class StoreModel(RuleBasedStateMachine):
             end = ending(outcome, finished_at=self.now, result="r", message="m")
             batch.append((claim, judge(claim, end, delay_ms)))
         current = {claim.id for claim in claims if self.is_current(claim)}
-        fenced = self.store.finish(batch)
+        fenced = self.store.outcomes.finish(batch)
         for claim in claims:
             if claim.id in current:
                 assert claim.id not in fenced
@@ -276,7 +276,7 @@ class StoreModel(RuleBasedStateMachine):
             elif outcome is not Outcome.UNSTARTED:
                 assert claim.id in fenced, "a late outcome went unnoticed"
         if sent_twice and current == {claim.id for claim in claims}:
-            assert self.store.finish(batch) == set()
+            assert self.store.outcomes.finish(batch) == set()
         deltas = Deltas()
         for claim, verdict in batch:
             if claim.id in current:
@@ -311,11 +311,11 @@ class StoreModel(RuleBasedStateMachine):
     def rescue(self, data: st.DataObject) -> None:
         (some_claim, *_) = self.some_claims(data, self.current)
         worker = some_claim.worker
-        stranded = self.store.stranded(worker)
+        stranded = self.store.held.stranded(worker)
         held = [j for j in self.jobs.values() if j.holder == worker]
         assert sorted(s.job.id for s in stranded) == sorted(j.id for j in held)
         batch = [(s.job, judge_stranded(s, self.now)) for s in stranded]
-        assert self.store.finish(batch) == set()
+        assert self.store.outcomes.finish(batch) == set()
         deltas = Deltas()
         for job, verdict in batch:
             observe(deltas, job, verdict)
@@ -354,7 +354,7 @@ class StoreModel(RuleBasedStateMachine):
         job = self.some_job(data)
         before = job.status
         try:
-            document, made = self.store.cancel(job.id, self.now)
+            document, made = self.store.requests.cancel(job.id, self.now)
         except NotAllowedNow:
             assert before in ("completed", "failed")
             return
@@ -377,7 +377,7 @@ class StoreModel(RuleBasedStateMachine):
             return
         job = self.some_job(data, "completed", "failed", "cancelled")
         try:
-            self.store.retry(job.id, self.now)
+            self.store.requests.retry(job.id, self.now)
         except NotAllowedNow:
             assert job.status not in ("failed", "cancelled")
         else:
@@ -404,10 +404,10 @@ class StoreModel(RuleBasedStateMachine):
     @rule(data=st.data())
     def dead_letter_arrives(self, data: st.DataObject) -> None:
         job = self.some_job(data, "failed")
-        if self.store.take_dead_letter(job.id, self.now) is not None:
+        if self.store.dead_letters.take(job.id, self.now) is not None:
             assert job.status == "failed"
             job.final = None  # it says when its letter arrived, and changes in nothing else
-            assert self.store.take_dead_letter(job.id, self.now) is None
+            assert self.store.dead_letters.take(job.id, self.now) is None
 
     # what must hold at all times
 
@@ -464,7 +464,7 @@ class StoreModel(RuleBasedStateMachine):
 
     def job_is_in_one_place_only(self) -> None:
         """It waits, or one claim on it counts, or it is final."""
-        due = self.store.due("default", "normal", self.now, limit=1_000, types=["email"])
+        due = self.store.waiting.due("default", "normal", self.now, limit=1_000, types=["email"])
         waiting = {hint.job_id for hint in due.hints}
         counting = [claim.id for claim in self.current]
         assert len(counting) == len(set(counting))

@@ -22,7 +22,7 @@ from service.queue.broker import DEAD_LETTER_ACTOR, DEAD_LETTER_QUEUE, PulseBrok
 from service.queue.messages import job_id_of
 from service.settings import Settings
 from service.store import Counters, JobStore, WorkerStore, commands
-from service.store.jobs import hint_of
+from service.store.documents import hint_of
 from service.worker.maintenance import sweep
 from tests.factories import (
     NOW,
@@ -75,8 +75,8 @@ def test_the_jobs_of_a_dead_worker_may_run_again_and_of_a_living_one_go_on(
     kept = claimed(store, worker="alive").id
     lost = [claimed(store, worker="dead").id for _ in range(2)]
     assert sorted(rescue(store, workers, counters)) == sorted(lost)
-    assert store.get(kept)["status"] == "processing"
-    assert {store.get(i)["status"] for i in lost} == {"pending"}
+    assert store.requests.get(kept)["status"] == "processing"
+    assert {store.requests.get(i)["status"] for i in lost} == {"pending"}
 
 
 def test_a_rescue_twice_over_is_one(
@@ -84,9 +84,9 @@ def test_a_rescue_twice_over_is_one(
 ) -> None:
     job_id = claimed(store, worker="dead").id
     rescue(store, workers, counters)
-    before = store.get(job_id)
+    before = store.requests.get(job_id)
     assert rescue(store, workers, counters) == []
-    assert store.get(job_id) == before
+    assert store.requests.get(job_id) == before
 
 
 def test_the_jobs_of_several_dead_workers_are_judged_each_with_its_own_company(
@@ -95,7 +95,7 @@ def test_the_jobs_of_several_dead_workers_are_judged_each_with_its_own_company(
     alone = claimed(store, worker="dead-1").id
     crowd = [claimed(store, worker="dead-2").id for _ in range(3)]
     hinted = rescue(store, workers, counters)
-    assert store.get(alone)["company"] == 1
+    assert store.requests.get(alone)["company"] == 1
     assert sorted(hinted) == sorted(crowd)
 
 
@@ -108,9 +108,9 @@ def test_after_an_outage_only_workers_without_a_document_are_dead(
     gone = claimed(store, worker="gone")
     claimed(store, worker="gone")
     assert gone.id in rescue(store, workers, counters, believe_heartbeats=False)
-    assert store.get(kept)["status"] == "processing"
+    assert store.requests.get(kept)["status"] == "processing"
     rescue(store, workers, counters)
-    assert store.get(kept)["status"] == "pending"
+    assert store.requests.get(kept)["status"] == "pending"
 
 
 def test_a_rescue_is_counted_once(
@@ -119,13 +119,13 @@ def test_a_rescue_is_counted_once(
     job_id = accept(store)["_id"]
     for number in range(3):
         jobs = [
-            *store.claim([job_id], f"dead-{number}", NOW),
-            *store.claim_suspects([job_id], f"dead-{number}", NOW),
+            *store.claims.claim([job_id], f"dead-{number}", NOW),
+            *store.claims.claim_suspects([job_id], f"dead-{number}", NOW),
         ]
         assert len(jobs) == 1
         rescue(store, workers, counters)
         rescue(store, workers, counters)
-    assert store.get(job_id)["status"] == "failed"
+    assert store.requests.get(job_id)["status"] == "failed"
     expected = {"email": {"failed": {"crash": 1}, "retried": 2}, "_worker": {"rescued": 3}}
     assert eventually(lambda: counters.read() == expected), counters.read()
 
@@ -135,17 +135,17 @@ def test_a_job_that_ends_while_it_is_rescued_stays_ended_and_is_not_counted(
 ) -> None:
     """The worker was only slow: its outcome came between the sweep's look and its write."""
     job, other = (claimed(store, worker="slow", max_attempts=1) for _ in range(2))
-    look = store.stranded
+    look = store.held.stranded
 
     def then_it_ends(worker: str, **more: Any) -> list[Stranded]:
         found = look(worker, **more)
-        if store.get(job.id)["status"] == "processing":
+        if store.requests.get(job.id)["status"] == "processing":
             finish(store, job, result="in time")
         return found
 
-    store.stranded = then_it_ends  # type: ignore[method-assign]
+    store.held.stranded = then_it_ends  # type: ignore[method-assign]
     assert rescue(store, workers, counters) == [other.id]
-    assert store.get(job.id)["result"] == "in time"
+    assert store.requests.get(job.id)["result"] == "in time"
     assert eventually(lambda: counters.read() == {"_worker": {"rescued": 1}}), counters.read()
 
 
@@ -153,7 +153,7 @@ def test_a_job_that_its_rescue_cancels_is_counted_so(
     store: JobStore, workers: WorkerStore, counters: Counters
 ) -> None:
     job = claimed(store, worker="dead")
-    store.cancel(job.id, NOW)
+    store.requests.cancel(job.id, NOW)
     rescue(store, workers, counters)
     expected = {"email": {"cancelled": 1}, "_worker": {"rescued": 1}}
     assert eventually(lambda: counters.read() == expected), counters.read()
@@ -162,7 +162,7 @@ def test_a_job_that_its_rescue_cancels_is_counted_so(
 def held_by(store: JobStore, worker: str, count: int, **event: Any) -> list[str]:
     """The ids of so many jobs that the worker holds."""
     ids = accept_many(store, count, **event)
-    store.claim(ids, worker, NOW)
+    store.claims.claim(ids, worker, NOW)
     return ids
 
 
@@ -193,7 +193,7 @@ def test_however_many_jobs_a_worker_held_no_command_grows_with_them(
     writes = Writes(monkeypatch)
     assert rescue(store, workers, counters) == ids
     assert writes.lengths == [500, 500, 100]
-    texts = {store.get(i)["error"]["message"] for i in (ids[0], ids[-1])}
+    texts = {store.requests.get(i)["error"]["message"] for i in (ids[0], ids[-1])}
     assert len(texts) == 1
     assert "1100 job(s)" in texts.pop()
 
@@ -205,7 +205,7 @@ def test_a_rescue_reads_no_payload_and_no_text_of_the_history(
     error = {"reason": "crash", "message": "x" * 2_000}
     history = [{"attempt": n, "outcome": "crash", "error": error} for n in range(50)]
     database["jobs"].update_one({"_id": job_id}, {"$set": {"history": history}})
-    (stranded,) = store.stranded("dead")
+    (stranded,) = store.held.stranded("dead")
     assert (stranded.job.payload, stranded.job.size) == ({}, None)
     assert stranded.crashes == 49
 
@@ -221,10 +221,10 @@ def test_what_is_left_of_a_rescue_that_broke_off_was_not_alone(
     with monkeypatch.context() as patch:
         Writes(patch, breaking=1)
         rescue(store, workers, counters)
-    assert [store.get(i)["status"] for i in ids] == ["pending", "pending", "processing"]
-    assert [s.held for s in store.stranded("dead")] == [3]
+    assert [store.requests.get(i)["status"] for i in ids] == ["pending", "pending", "processing"]
+    assert [s.held for s in store.held.stranded("dead")] == [3]
     assert rescue(store, workers, counters) == [ids[2]]
-    assert store.get(ids[2])["status"] == "pending"
+    assert store.requests.get(ids[2])["status"] == "pending"
     assert database["rescues"].count_documents({}) == 0
 
 
@@ -235,17 +235,17 @@ def test_a_worker_whose_rescue_fails_does_not_hold_up_the_others(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     of = {f"dead-{n}": held_by(store, f"dead-{n}", 2) for n in range(5)}
-    look = store.stranded
+    look = store.held.stranded
 
     def poisoned(worker: str, **more: Any) -> list[Stranded]:
         if worker == "dead-2":
             raise RuntimeError("as asked")
         return look(worker, **more)
 
-    store.stranded = poisoned  # type: ignore[method-assign]
+    store.held.stranded = poisoned  # type: ignore[method-assign]
     others = [job_id for worker, ids in of.items() if worker != "dead-2" for job_id in ids]
     assert sorted(rescue(store, workers, counters)) == sorted(others)
-    assert {store.get(i)["status"] for i in of["dead-2"]} == {"processing"}
+    assert {store.requests.get(i)["status"] for i in of["dead-2"]} == {"processing"}
     assert "as asked" in caplog.text
 
 
@@ -258,11 +258,11 @@ def test_a_document_that_takes_nothing_more_does_not_hold_up_its_neighbours(
     pad = {"pad": "x" * (limit - size - 50)}
     database["jobs"].update_one({"_id": full}, {"$set": pad})
     assert sorted(rescue(store, workers, counters)) == others
-    assert store.get(full)["status"] == "processing"
+    assert store.requests.get(full)["status"] == "processing"
     assert eventually(lambda: counters.read() == {"_worker": {"rescued": 4}}), counters.read()
     database["jobs"].update_one({"_id": full}, {"$unset": {"pad": ""}})
     assert rescue(store, workers, counters) == [full]
-    assert "5 job(s)" in store.get(full)["error"]["message"]
+    assert "5 job(s)" in store.requests.get(full)["error"]["message"]
 
 
 # dispatch
@@ -324,7 +324,7 @@ def test_a_message_that_was_fetched_and_never_acked_costs_a_duplicate_and_no_job
     broker.fetch("default", 9, (0, 0, 0))
     assert dispatch(store, broker) == 1
     claim(store, job_id)
-    assert store.claim([job_id], "other", NOW) == []
+    assert store.claims.claim([job_id], "other", NOW) == []
 
 
 def test_of_a_long_backlog_the_oldest_are_dispatched_and_the_rest_left_to_the_workers(
@@ -400,9 +400,9 @@ def test_a_dead_letter_for_a_job_that_was_retried_meanwhile_changes_nothing(
 ) -> None:
     job_id = failed(store)["_id"]
     send_letters(store, broker)
-    before = store.retry(job_id, NOW)
+    before = store.requests.retry(job_id, NOW)
     arrive(broker, letters(broker)[0])
-    assert store.get(job_id) == before
+    assert store.requests.get(job_id) == before
 
 
 # orphans
@@ -419,7 +419,7 @@ def test_a_message_in_nobodys_hands_goes_once_its_job_has_ended(
     (fetched,) = broker.fetch("default", 1, [0, 1, 0]).messages
     assert sweep.clear_orphans(store, broker, "default") == 0
     for job_id in ids:
-        store.cancel(job_id, NOW)
+        store.requests.cancel(job_id, NOW)
     assert sweep.clear_orphans(store, broker, "default") == 2
     assert sorted(broker.stored_keys("default")) == sorted(
         [fetched[0], *broker.client.lrange("dramatiq:default", 0, -1)]  # type: ignore[misc]
@@ -427,4 +427,4 @@ def test_a_message_in_nobodys_hands_goes_once_its_job_has_ended(
 
 
 def store_hint(store: JobStore, job_id: str) -> Hint:
-    return hint_of(store.get(job_id))
+    return hint_of(store.requests.get(job_id))

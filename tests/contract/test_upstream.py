@@ -127,13 +127,13 @@ class Ours:
     def post(self, **event: Any) -> str:
         """A new job with its message; its id."""
         document = new_job_document(at=self.process.clock.now(), **event)
-        self.store.accept([document])
+        self.store.new_jobs.accept([document])
         job_id: str = document["_id"]
         self.broker.enqueue_many([make_hint(job_id=job_id)])
         return job_id
 
     def ended(self, job_id: str) -> dict[str, Any] | None:
-        document = self.store.get(job_id)
+        document = self.store.requests.get(job_id)
         return document if document["finished_at"] is not None else None
 
     def close(self) -> None:
@@ -266,7 +266,7 @@ def test_a_wrong_name_of_a_dead_letter_actor_is_swallowed_there_and_cannot_be_he
             name = actor.options.get("on_retry_exhausted", DEAD_LETTER_ACTOR)
             assert worker.broker.get_actor(name)
         job_id = worker.post(max_attempts=1)
-        assert eventually(lambda: "dead_lettered_at" in worker.store.get(job_id))
+        assert eventually(lambda: "dead_lettered_at" in worker.store.requests.get(job_id))
 
 
 def test_a_failure_that_is_not_retried_has_no_dead_letter_there_and_has_one_here(
@@ -292,7 +292,7 @@ def test_a_failure_that_is_not_retried_has_no_dead_letter_there_and_has_one_here
 
     with ours(rejecting) as worker:
         job_id = worker.post()
-        assert eventually(lambda: "dead_lettered_at" in worker.store.get(job_id))
+        assert eventually(lambda: "dead_lettered_at" in worker.store.requests.get(job_id))
 
 
 def test_a_message_that_cannot_be_decoded_strands_its_batch_there_and_no_one_here(
@@ -348,7 +348,7 @@ def test_a_delayed_message_is_stuck_after_a_disconnect_there_and_arrives_here(
 
     with ours(waits_first) as mine:
         job_id = mine.post()
-        eventually(lambda: mine.store.get(job_id)["history"])
+        eventually(lambda: mine.store.requests.get(job_id)["history"])
         redis_connection.client_kill_filter(_type="normal", skipme=True)
         assert eventually(lambda: mine.ended(job_id))
 

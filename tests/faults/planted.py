@@ -14,7 +14,9 @@ from typing import Any
 
 from service.job import JobStatus, Outcome, Verdict
 from service.store import Counters, JobStore, WorkerStore, commands
-from service.store.jobs import Accepted
+from service.store.new_jobs import Accepted, NewJobs
+from service.store.outcomes import Outcomes
+from service.store.requests import Requests
 from service.worker import process
 from service.worker.finishing import committer
 
@@ -35,13 +37,13 @@ def change_verdicts(change: Callable[[Any, Verdict], Verdict]) -> None:
 @bug
 def no_fence() -> None:
     """An outcome is written whoever has the job by now."""
-    finishing = JobStore._finishing
+    finishing = Outcomes._finishing
 
-    def unfenced(self: JobStore, group: Sequence[Any]) -> Any:
+    def unfenced(self: Outcomes, group: Sequence[Any]) -> Any:
         statement = finishing(self, group)
         return statement | {"q": {"_id": statement["q"]["_id"]}}
 
-    JobStore._finishing = unfenced  # type: ignore[method-assign]
+    Outcomes._finishing = unfenced  # type: ignore[method-assign]
 
 
 @bug
@@ -56,37 +58,37 @@ def ack_first() -> None:
     """A message is acked and forgotten before its outcome is written, which comes a bit later; and
     nobody sweeps."""
     no_sweep()
-    finish = JobStore.finish
+    finish = Outcomes.finish
 
-    def late(self: JobStore, batch: Sequence[Any]) -> set[str]:
+    def late(self: Outcomes, batch: Sequence[Any]) -> set[str]:
         threading.Timer(3.0, finish, (self, batch)).start()
         return set()
 
-    JobStore.finish = late  # type: ignore[method-assign]
+    Outcomes.finish = late  # type: ignore[method-assign]
 
 
 @bug
 def accepted_before_the_write() -> None:
     """202 first, MongoDB a bit later."""
-    accept = JobStore.accept
+    accept = NewJobs.accept
 
-    def early(self: JobStore, documents: Sequence[Any]) -> list[Any]:
+    def early(self: NewJobs, documents: Sequence[Any]) -> list[Any]:
         threading.Timer(1.0, accept, (self, documents)).start()
         return [Accepted(document) for document in documents]
 
-    JobStore.accept = early  # type: ignore[method-assign]
+    NewJobs.accept = early  # type: ignore[method-assign]
 
 
 @bug
 def terminal_overwrite() -> None:
     """Cancelling doesn't look at the status."""
 
-    def cancel(self: JobStore, job_id: str, now: Any) -> Any:
+    def cancel(self: Requests, job_id: str, now: Any) -> Any:
         fields = {"status": "cancelled", "finished_at": now, "updated_at": now, "result": None}
         self._jobs.update_one({"_id": job_id}, {"$set": fields})
         return self.get(job_id), True
 
-    JobStore.cancel = cancel  # type: ignore[method-assign]
+    Requests.cancel = cancel  # type: ignore[method-assign]
 
 
 @bug
@@ -134,14 +136,14 @@ def failed_at_the_first_error() -> None:
 @bug
 def keys_ignored() -> None:
     """Idempotency keys are not kept."""
-    accept = JobStore.accept
+    accept = NewJobs.accept
 
-    def forgetful(self: JobStore, documents: Sequence[Any]) -> list[Any]:
+    def forgetful(self: NewJobs, documents: Sequence[Any]) -> list[Any]:
         for document in documents:
             document.pop("idempotency_key", None)
         return accept(self, documents)
 
-    JobStore.accept = forgetful  # type: ignore[method-assign]
+    NewJobs.accept = forgetful  # type: ignore[method-assign]
 
 
 @bug
@@ -171,16 +173,16 @@ def rescue_of_the_living() -> None:
 @bug
 def result_written_twice() -> None:
     """A completed job's result is written once more, from memory that says something else."""
-    finish = JobStore.finish
+    finish = Outcomes.finish
 
-    def again(self: JobStore, batch: Sequence[Any]) -> set[str]:
+    def again(self: Outcomes, batch: Sequence[Any]) -> set[str]:
         fenced = finish(self, batch)
         ids = [job.id for job, verdict in batch if verdict.status is JobStatus.COMPLETED]
         query, other = {"_id": {"$in": ids}}, {"$set": {"result": {"token": "other"}}}
         threading.Timer(0.7, self._jobs.update_many, (query, other)).start()
         return fenced
 
-    JobStore.finish = again  # type: ignore[method-assign]
+    Outcomes.finish = again  # type: ignore[method-assign]
 
 
 @bug
@@ -204,15 +206,15 @@ def not_counted() -> None:
 @bug
 def stale_reads() -> None:
     """Every other GET is answered from a copy that is never renewed."""
-    get_many, copies, turns = JobStore.get_many, {}, iter(range(1 << 62))
+    get_many, copies, turns = Requests.get_many, {}, iter(range(1 << 62))
 
-    def stale(self: JobStore, job_ids: Sequence[str]) -> list[Any]:
+    def stale(self: Requests, job_ids: Sequence[str]) -> list[Any]:
         found = get_many(self, job_ids)
         for job_id, document in zip(job_ids, found, strict=True):
             copies.setdefault(job_id, document)
         return [copies[i] for i in job_ids] if next(turns) % 2 else found
 
-    JobStore.get_many = stale  # type: ignore[method-assign]
+    Requests.get_many = stale  # type: ignore[method-assign]
 
 
 @bug

@@ -42,9 +42,9 @@ def kinds(value: Any) -> Any:
 def written(store: JobStore, kind: str) -> Document:
     """A document that the store has brought to this state."""
     if kind == "waiting":
-        return store.get(accept(store)["_id"])
+        return store.requests.get(accept(store)["_id"])
     if kind == "cancelled":
-        return store.cancel(accept(store)["_id"], NOW)[0]
+        return store.requests.cancel(accept(store)["_id"], NOW)[0]
     if kind == "failed":
         return failed(store)
     job = claimed(store)
@@ -52,7 +52,7 @@ def written(store: JobStore, kind: str) -> Document:
         finish(store, job, result={"ok": True})
     if kind == "suspect":
         finish(store, replace(job, company=8), Outcome.UNSTARTED)
-    return store.get(job.id)
+    return store.requests.get(job.id)
 
 
 MADE = {

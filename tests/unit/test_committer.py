@@ -28,6 +28,7 @@ class FakeStore:
         self.gate = threading.Event()
         self.gate.set()
         self.asked = 0
+        self.outcomes = self
 
     def finish(self, batch: Sequence[tuple[Job, Verdict]]) -> set[str]:
         self.asked += 1

@@ -223,7 +223,7 @@ class JobConsumer(Consumer):
         types = [t.name for t in self._types]
         try:
             won = self._claim(
-                lambda now, _: supply.store.claim([job_id], supply.worker_id, now, types),
+                lambda now, _: supply.store.claims.claim([job_id], supply.worker_id, now, types),
                 popped_key=key,
             )
         except _Draining:
@@ -290,7 +290,9 @@ class JobConsumer(Consumer):
         supply = self._supply
         ids = list(wanted)
         won = self._claim(
-            lambda now, most: supply.store.claim(ids, supply.worker_id, now, most_bytes=most),
+            lambda now, most: supply.store.claims.claim(
+                ids, supply.worker_id, now, most_bytes=most
+            ),
             wanted,
         )
         excess += [wanted.pop(job_id) for job_id in won.too_large]
@@ -401,7 +403,9 @@ class JobConsumer(Consumer):
         if hints:
             ids = [h.job_id for h in hints]
             self._claim(
-                lambda now, most: supply.store.claim(ids, supply.worker_id, now, most_bytes=most)
+                lambda now, most: supply.store.claims.claim(
+                    ids, supply.worker_id, now, most_bytes=most
+                )
             )
         return bool(waiting)
 
@@ -436,7 +440,7 @@ class JobConsumer(Consumer):
         types = [t.name for t in self._types]
 
         def claim(now: datetime, most_bytes: float) -> list[Job]:
-            waiting = supply.store.suspects([self._queue], types, now, _MOST)
+            waiting = supply.store.waiting.suspects([self._queue], types, now, _MOST)
             if not waiting:
                 supply.suspects_wait.clear()
                 return []
@@ -446,7 +450,9 @@ class JobConsumer(Consumer):
             if supply.draining.is_set():
                 return []
             now = supply.clock.now()
-            return supply.store.claim_suspects(ids, supply.worker_id, now, most_bytes=most_bytes)
+            return supply.store.claims.claim_suspects(
+                ids, supply.worker_id, now, most_bytes=most_bytes
+            )
 
         self._claim(claim)
 

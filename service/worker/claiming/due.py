@@ -73,7 +73,7 @@ class DueJobs:
 
     def _of(self, priority: str, limit: int, skip: int, types: Sequence[str]) -> list[Hint]:
         since, began = self._frontier.since(priority, types), time.monotonic()
-        found = self._supply.store.due(
+        found = self._supply.store.waiting.due(
             self._queue,
             priority,
             self._supply.clock.now(),

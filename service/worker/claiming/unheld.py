@@ -23,11 +23,11 @@ def release_unheld(supply: Supply) -> list[Hint]:
     What seems to be such a job is looked at once more while no claim is under way; where one takes
     too long, the next call will do.
     """
-    claims = supply.store.claims_of(supply.worker_id)  # may take long: no claim waits for it
+    claims = supply.store.held.claims_of(supply.worker_id)  # may take long: no claim waits for it
     if not _unheld(supply, claims) or not supply.alone.acquire(timeout=_CLAIM_WAIT_SECONDS):
         return []
     try:
-        jobs = supply.store.held_by(supply.worker_id, _unheld(supply, claims))
+        jobs = supply.store.held.held_by(supply.worker_id, _unheld(supply, claims))
     finally:
         supply.alone.release()
     jobs = [job for job in jobs if job.claim == claims[job.id]]

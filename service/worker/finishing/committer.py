@@ -151,7 +151,7 @@ class Committer(threading.Thread):
         pause = _RETRY_SECONDS[0]
         while True:
             try:
-                fenced = self._store.finish([(s.held.job, s.verdict) for s in batch])
+                fenced = self._store.outcomes.finish([(s.held.job, s.verdict) for s in batch])
                 return [s for s in batch if s.held.job.id not in fenced]
             except StoreUnavailable as error:
                 if self._stopped:

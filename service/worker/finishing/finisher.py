@@ -25,7 +25,7 @@ def finish(
     Counts just these, under their types and, as `count_as`, among the workers' own counts. Raises
     `StoreUnavailable` where nothing can be said of the verdicts.
     """
-    elsewhere = store.finish(batch)
+    elsewhere = store.outcomes.finish(batch)
     standing = [(job, verdict) for job, verdict in batch if job.id not in elsewhere]
     deltas = Deltas()
     for job, verdict in standing:

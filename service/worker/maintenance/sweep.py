@@ -45,7 +45,7 @@ def rescue(
     Where something can't be rescued, the rest is, and it is tried again the next time.
     """
     hints: list[Hint] = []
-    for worker in workers.dead_among(store.holders(), believe_heartbeats):
+    for worker in workers.dead_among(store.held.holders(), believe_heartbeats):
         try:
             for rescued in _rescue_from(worker, store, counters, now):
                 hints += [job.hint for job, verdict in rescued if _may_run_again(verdict)]
@@ -59,15 +59,15 @@ def _rescue_from(
 ) -> Iterator[list[_Judged]]:
     """What of the worker's jobs is rescued, some hundreds at a time: no command takes longer
     the more it held. How many that were is noted before."""
-    store.rescues.begin(worker)
+    store.held.rescues.begin(worker)
     after = ""
-    while stranded := store.stranded(worker, after=after):
+    while stranded := store.held.stranded(worker, after=after):
         after = stranded[-1].job.id
         rescued = _finish([(s.job, judge_stranded(s, now)) for s in stranded], store, counters)
         _log.warning("rescued %d jobs of a dead worker", len(rescued), extra={"worker": worker})
         yield rescued
         crash_point("sweep.after_chunk")
-    store.rescues.end(worker)
+    store.held.rescues.end(worker)
 
 
 def _finish(batch: list[_Judged], store: JobStore, counters: Counters) -> list[_Judged]:
@@ -99,7 +99,7 @@ def is_needed(
 ) -> bool:
     """Whether there is anything for `dispatch` to look at: one small question for all queues, which
     is all that a quiet system costs."""
-    return store.any_due(queues, now - DISPATCH_AFTER, since)
+    return store.waiting.any_due(queues, now - DISPATCH_AFTER, since)
 
 
 def dispatch(
@@ -120,7 +120,9 @@ def dispatch(
     due: list[Hint] = []
     for priority in Priority:
         before = now - DISPATCH_AFTER
-        found = store.due(queue, priority, before, limit=_DISPATCH_MOST, types=types, since=since)
+        found = store.waiting.due(
+            queue, priority, before, limit=_DISPATCH_MOST, types=types, since=since
+        )
         due += found.hints
     if not due:
         return 0
@@ -132,7 +134,7 @@ def dispatch(
 def send_dead_letters(store: JobStore, broker: PulseBroker, actor: str, now: datetime) -> int:
     """Sends again the dead letters that never arrived; how many. None while some still wait in
     Redis, so that they don't pile up there where nobody takes them."""
-    waiting = store.undelivered_dead_letters(now - _DEAD_LETTER_AFTER, _DEAD_LETTERS_MOST)
+    waiting = store.dead_letters.undelivered(now - _DEAD_LETTER_AFTER, _DEAD_LETTERS_MOST)
     if not waiting or broker.client.llen(f"{broker.namespace}:{DEAD_LETTER_QUEUE}"):
         return 0
     for job in waiting:
@@ -153,7 +155,7 @@ def clear_orphans(store: JobStore, broker: PulseBroker, queue: str) -> int:
         return 0
     in_hands |= broker.unacked_keys(queue)
     loose = {job_id_of(key): key for key in kept if key not in in_hands}
-    ended = store.finals(list(loose)) if loose else []
+    ended = store.requests.finals(list(loose)) if loose else []
     if ended:
         broker.forget_many(broker.client, queue, [loose[job_id] for job_id in ended])
     return len(ended)
