@@ -164,7 +164,7 @@ class WorkerProcess:
             self._leader,
             supply,
             lease_seconds=settings.lease_seconds,
-            on_death=self._somebody_died,
+            on_death=(self._rescuer.hurry, self._suspects.somebody_died),
         )
         self._redis_monitor = RedisMonitor(
             self._broker, supply.redis_away, wake=self._wake, on_return=self._dispatcher.hurry
@@ -178,10 +178,6 @@ class WorkerProcess:
             supply.draining,
             grace_seconds=settings.stuck_grace_seconds,
         )
-
-    def _somebody_died(self) -> None:
-        self._rescuer.hurry()
-        self._suspects.somebody_died()
 
     def _needed_threads(self) -> Iterator[threading.Thread]:
         yield self._committer
@@ -197,8 +193,8 @@ class WorkerProcess:
             Beat("redis", 2.0, self._redis_monitor.look),
             Beat("watchdog", 1.0, self._watchdog.look),
             Beat("neighbours", 1.0, self._neighbours.look),
-            Beat("suspects", 1.0, self._suspects.look),
-            Beat("cancellations", 1.0, self._cancellations.look),
+            Beat("suspects", 1.0, self._suspects.look, self._suspects.is_due),
+            Beat("cancellations", 1.0, self._cancellations.look, self._cancellations.are_possible),
             Beat("rescue", 2 * tick, self._rescuer.tick, role.leads),
             Beat("dispatch", tick, self._dispatcher.dispatch, role.leads_with_redis),
             Beat("late", 2.0, self._dispatcher.dispatch_late, role.follows_with_redis),

@@ -74,7 +74,7 @@ def test_a_round_of_all_beats_reads_the_list_of_workers_once(
 
     monkeypatch.setattr(process._stores.workers, "_read", counted)
     for beat in process.beats():
-        beat.run()
+        run_beat(process, beat.name)
     assert len(reads) == 1
 
 

@@ -35,4 +35,5 @@ def status(process: WorkerProcess, held: Any) -> tuple[str, int]:
 def run_beat(process: WorkerProcess, name: str) -> None:
     """One turn of one beat, as the scheduler gives it."""
     (beat,) = [beat for beat in process.beats() if beat.name == name]
-    beat.run()
+    if beat.is_wanted:
+        beat.run()

@@ -76,11 +76,11 @@ def test_a_beat_that_hangs_holds_up_no_other() -> None:
 
 
 def test_a_beat_comes_only_when_its_condition_agrees() -> None:
-    turns: list[int] = []
-    agreed: list[bool] = [False]
-    beat = Beat("beat", 1.0, lambda: turns.append(1), lambda: agreed[0])
-    beat.run()
-    assert turns == []
-    agreed[0] = True
-    beat.run()
-    assert turns == [1]
+    turns: list[str] = []
+    agreed: list[bool] = []
+    note = Beat("always", 0.05, lambda: turns.append("always"))
+    with running(Beat("wanted", 0.05, lambda: turns.append("wanted"), lambda: bool(agreed)), note):
+        eventually(lambda: turns.count("always") >= 3, within=10)
+        assert "wanted" not in turns
+        agreed.append(True)
+        eventually(lambda: turns.count("wanted") >= 2, within=10)

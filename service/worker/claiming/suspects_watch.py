@@ -34,6 +34,9 @@ class SuspectsWatch:
     def somebody_died(self) -> None:
         self._interval.alert()
 
+    def is_due(self) -> bool:
+        return self._interval.is_due
+
     def look(self) -> None:
         """Raises `StoreUnavailable`."""
         self._interval.run_if_due(self._find)

@@ -28,10 +28,10 @@ class Neighbours:
         placed: Placed,
         *,
         lease_seconds: float,
-        on_death: Callable[[], None],
+        on_death: Sequence[Callable[[], None]],
     ) -> None:
-        """`placed` is told where this process stands; `on_death()` is called where somebody who was
-        alive at the last look isn't now."""
+        """`placed` is told where this process stands; each of `on_death` is called where somebody
+        who was alive at the last look isn't now."""
         self._workers, self._identity, self._leader = workers, identity, leader
         self._placed, self._lease_seconds, self._on_death = placed, lease_seconds, on_death
         self._alive: set[str] = set()
@@ -41,7 +41,8 @@ class Neighbours:
         workers = self._workers.seen_from(self._identity.process_space)
         alive = sorted(w["_id"] for w in workers if w["age_seconds"] < self._lease_seconds)
         if not self._alive <= set(alive):
-            self._on_death()
+            for tell in self._on_death:
+                tell()
         self._alive = set(alive)
         if self._identity.id in alive:
             self._placed.position = (alive.index(self._identity.id), len(alive))

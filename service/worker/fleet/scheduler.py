@@ -23,8 +23,9 @@ def _offset() -> float:
 
 class Beat(NamedTuple):
     """`function` is called every so many seconds, at the times at which `when` (if given) agrees.
+    `when` only looks at what this process knows: it must neither wait nor fail.
 
-    What it raises is logged; its own next turn comes, and so do the turns of all others.
+    What `function` raises is logged; its own next turn comes, and so do the turns of all others.
     """
 
     name: str
@@ -32,13 +33,28 @@ class Beat(NamedTuple):
     function: Callable[[], object]
     when: Callable[[], bool] | None = None
 
+    @property
+    def is_wanted(self) -> bool:
+        return self.when is None or self.when()
+
     def run(self) -> None:
         """One turn."""
         try:
-            if self.when is None or self.when():
-                self.function()
+            self.function()
         except Exception as error:
             _log.warning("%s failed and is tried again: %s", self.name, error)
+
+
+class OwnThread(ThreadPoolExecutor):  # type: ignore[misc]
+    """The thread of one beat, which isn't even woken for a turn that isn't wanted."""
+
+    def __init__(self, beat: Beat) -> None:
+        super().__init__(1)
+        self._beat = beat
+
+    def submit_job(self, job: Any, run_times: Any) -> None:
+        if self._beat.is_wanted:
+            super().submit_job(job, run_times)
 
 
 class SteadyScheduler(BackgroundScheduler):  # type: ignore[misc]
@@ -68,7 +84,7 @@ def schedule(beats: Iterable[Beat]) -> BackgroundScheduler:
     """
     beats = list(beats)
     scheduler = SteadyScheduler(
-        executors={name: ThreadPoolExecutor(1) for name in ("default", *(b.name for b in beats))},
+        executors={beat.name: OwnThread(beat) for beat in beats},
         job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         timezone="UTC",
     )

@@ -15,6 +15,9 @@ class Cancellations:
     def __init__(self, held_jobs: HeldJobs, registry: Registry, worker_id: str) -> None:
         self._held_jobs, self._registry, self._worker_id = held_jobs, registry, worker_id
 
+    def are_possible(self) -> bool:
+        return len(self._registry) > 0
+
     def look(self) -> None:
         """Asks MongoDB only where a job is held for long. Raises `StoreUnavailable`."""
         held_for_long = self._registry.held_longer_than(_SHORT_SECONDS)
