@@ -12,22 +12,18 @@ from pymongo.database import Database
 
 from infra.servers import MongoServer
 from service.settings import Settings
-from service.store import ensure_indexes
+from tests.databases import emptied, indexed
 
 
 @pytest.fixture(scope="session")
-def indexed_database(mongo_server: MongoServer, shared_client: Any) -> Iterator[Database[Any]]:
-    database: Database[Any] = shared_client["contract"]
-    ensure_indexes(database)
-    yield database
-    shared_client.drop_database(database.name)
+def indexed_database(shared_client: Any) -> Iterator[Database[Any]]:
+    with indexed(shared_client, "contract") as database:
+        yield database
 
 
 @pytest.fixture
 def database(indexed_database: Database[Any]) -> Database[Any]:
-    for name in indexed_database.list_collection_names():
-        indexed_database[name].delete_many({})
-    return indexed_database
+    return emptied(indexed_database)
 
 
 @pytest.fixture
