@@ -54,6 +54,13 @@ def can_listen(host: str, port: int) -> bool:
     return True
 
 
+def listens(port: int) -> bool:
+    """Whether a server takes connections on loopback's port now."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((HOST, port)) == 0
+
+
 def last_lines(path: Path, count: int = 15, wanted: Callable[[str], bool] = bool) -> str:
     """The last `count` wanted lines of a log, indented; empty where there is none."""
     text = path.read_text(errors="replace") if path.exists() else ""
@@ -308,6 +315,8 @@ class MongoServer(Server):
         return [*pairs, "--quiet", "--nounixsocket"]
 
     def _is_ready(self) -> bool:
+        if not listens(self.port):  # asked here, since the driver looks twice a second only
+            return False
         client: MongoClient[dict[str, Any]] = MongoClient(
             HOST, self.port, directConnection=True, serverSelectionTimeoutMS=1000
         )

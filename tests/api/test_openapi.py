@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import schemathesis
 from falcon import inspect
 from jsonschema_rs import Draft202012Validator
 
@@ -61,6 +60,8 @@ def test_references_lead_somewhere(described: dict[str, Any]) -> None:
 
 def test_it_is_valid_openapi(described: dict[str, Any]) -> None:
     """By the meta-schema of OpenAPI 3.1, which schemathesis carries."""
+    import schemathesis  # here: it takes long, and every process of a run reads this module
+
     schemathesis.openapi.from_dict(described).validate()
 
 

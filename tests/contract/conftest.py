@@ -16,27 +16,23 @@ from pymongo.database import Database
 from actors import dead_letter
 from infra.servers import MongoServer
 from service.settings import Settings
-from service.store import ensure_indexes
 from service.worker.build import build_broker
 from service.worker.lifecycle import Lifecycle
 from service.worker.process import WorkerProcess
 from tests.contract.worker_process import Exited, MakeProcess
+from tests.databases import emptied, indexed
 from tests.factories import done, done_async, make_catalog, make_type
 
 
 @pytest.fixture(scope="session")
-def indexed_database(mongo_server: MongoServer, shared_client: Any) -> Iterator[Database[Any]]:
-    database: Database[Any] = shared_client["contract"]
-    ensure_indexes(database)
-    yield database
-    shared_client.drop_database(database.name)
+def indexed_database(shared_client: Any) -> Iterator[Database[Any]]:
+    with indexed(shared_client, "contract") as database:
+        yield database
 
 
 @pytest.fixture
 def database(indexed_database: Database[Any]) -> Database[Any]:
-    for name in indexed_database.list_collection_names():
-        indexed_database[name].delete_many({})
-    return indexed_database
+    return emptied(indexed_database)
 
 
 @pytest.fixture
