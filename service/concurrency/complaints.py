@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from redis.exceptions import AuthenticationError, NoPermissionError
 
 from service.errors import StoreRefused
@@ -25,6 +27,10 @@ class Complaints:
         is_news = reason not in self._said
         self._said.add(reason)
         return is_news
+
+    def level(self, error: BaseException) -> int:
+        """At which to log it: a warning where it is news."""
+        return logging.WARNING if self.is_news(error) else logging.DEBUG
 
     def settle(self) -> None:
         """It can be used again."""

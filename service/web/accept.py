@@ -57,16 +57,14 @@ class Acceptor:
 
         Raises `KeyReused`, `InvalidEvent` (it can't be stored), `BacklogFull`, `StoreUnavailable`.
         """
-        if self._breaker.is_open:
-            raise StoreUnavailable("MongoDB is unavailable; nothing was stored")
+        self._breaker.refuse_while_open()
         return await self._commits.ask(document, max(size, packed_bytes(document)))
 
     async def accept_many(
         self, documents: Sequence[Document], size: int
     ) -> list[Accepted | Exception]:
         """Like `accept`, all in one go; `size` of all together; an answer or an error each."""
-        if self._breaker.is_open:
-            raise StoreUnavailable("MongoDB is unavailable; nothing was stored")
+        self._breaker.refuse_while_open()
         each = size // max(1, len(documents))
         asked = [self._asked(document, each) for document in documents]
         return [one if isinstance(one, Exception) else await _outcome(one) for one in asked]
@@ -85,13 +83,8 @@ class Acceptor:
 
     def _commit(self, documents: Sequence[Document]) -> Sequence[Accepted | Exception]:
         crash_point("web.before_insert")
-        if self._breaker.is_open:  # it was not when these were taken
-            raise StoreUnavailable("MongoDB is unavailable; nothing was stored")
-        try:
+        with self._breaker.guard():
             answers = self._stored(documents)
-        except StoreUnavailable as error:
-            self._breaker.note(error)
-            raise
         crash_point("web.after_insert")
         return answers
 
