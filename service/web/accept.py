@@ -20,7 +20,8 @@ from service.store import Accepted, Deltas, JobStore
 from service.store.documents import hint_of
 from service.store.mongo import Document
 from service.store.payloads import packed_bytes
-from service.web.follow_up import FollowUp
+from service.web.counter_writer import CounterWriter
+from service.web.hint_publisher import HintPublisher
 
 _log = logging.getLogger(__name__)
 _SOON = timedelta(seconds=60)
@@ -32,7 +33,8 @@ class Acceptor:
     def __init__(
         self,
         store: JobStore,
-        follow_up: FollowUp,
+        hints: HintPublisher,
+        counts: CounterWriter,
         clock: ServerClock,
         breaker: CircuitBreaker,
         *,
@@ -40,7 +42,8 @@ class Acceptor:
         slow_seconds: float,
         threads: int = 1,
     ) -> None:
-        self._store, self._follow_up, self._clock = store, follow_up, clock
+        self._store, self._clock = store, clock
+        self._hints, self._counts = hints, counts
         self._breaker = breaker
         self._commits: Batcher[Document, Accepted] = Batcher(
             self._commit,
@@ -112,16 +115,16 @@ class Acceptor:
         deltas = Deltas()
         for document in fresh:
             deltas.add(document["type"], "received")
-        self._follow_up.count(deltas)
+        self._counts.add(deltas)
 
     def _hint(self, fresh: Sequence[Document]) -> None:
         """Whatever fails here, the sweep finds the jobs."""
         now = self._clock.now()
-        self._follow_up.hint([hint_of(d) for d in fresh if d["next_attempt_at"] <= now])
+        self._hints.publish([hint_of(d) for d in fresh if d["next_attempt_at"] <= now])
         for document in fresh:
             wait = document["next_attempt_at"] - now
             if timedelta(0) < wait <= _SOON:
-                self._follow_up.hint_later(hint_of(document), wait.total_seconds())
+                self._hints.publish_later(hint_of(document), wait.total_seconds())
 
 
 async def _outcome(future: asyncio.Future[Accepted]) -> Accepted | Exception:

@@ -22,8 +22,9 @@ from service.web.accept import Acceptor
 from service.web.backlog import Backlog
 from service.web.blocking_pool import BlockingPool
 from service.web.changes import Changes
-from service.web.follow_up import FollowUp
+from service.web.counter_writer import CounterWriter
 from service.web.health import Health
+from service.web.hint_publisher import HintPublisher
 from service.web.long_poll import LongPoll
 from service.web.lookup import Lookup
 
@@ -60,10 +61,12 @@ class WebProcess:
         self.breaker = CircuitBreaker(
             "MongoDB", self._prepare, check=lambda: stores.check_writable(slow_seconds)
         )
-        self.follow_up = FollowUp(broker, stores.counters)
+        self.hints = HintPublisher(broker)
+        self.counts = CounterWriter(stores.counters)
         self.acceptor = Acceptor(
             stores.jobs,
-            self.follow_up,
+            self.hints,
+            self.counts,
             clock,
             self.breaker,
             timeout_seconds=timeout_seconds,
@@ -78,7 +81,7 @@ class WebProcess:
         self.bulk_changes = self._offload("changes by filter", 2, 1.5 * _BULK_SECONDS, 20)
         self.aside = CpuLane()
         self.waiting = LongPoll(broker.client, stores.jobs.requests.finals, settings.max_waiters)
-        self.changes = Changes(stores, self.follow_up, clock, self.waiting.tell)
+        self.changes = Changes(stores, self.hints, self.counts, clock, self.waiting.tell)
         self.backlog = Backlog(self._count_waiting, settings.max_backlog_jobs)
         self.http_times = HttpTimes(stores.counters)
         self.totals = Totals(stores, lambda: catalog.queues, clock, broker.probe)
@@ -116,7 +119,8 @@ class WebProcess:
         self.lookup.stop()
         for offload in (self.single_changes, self.listings, self.bulk_changes):
             offload.stop()
-        self.follow_up.stop()
+        self.hints.stop()
+        self.counts.stop()
         self.http_times.stop()
         self.waiting.stop()
         self.aside.stop()
