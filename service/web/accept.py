@@ -20,6 +20,7 @@ from service.store import Accepted, Deltas, JobStore
 from service.store.documents import hint_of
 from service.store.mongo import Document
 from service.store.payloads import packed_bytes
+from service.web.backlog import Backlog
 from service.web.counter_writer import CounterWriter
 from service.web.hint_publisher import HintPublisher
 
@@ -33,16 +34,17 @@ class Acceptor:
     def __init__(
         self,
         store: JobStore,
+        backlog: Backlog,
         hints: HintPublisher,
         counts: CounterWriter,
+        *,
         clock: ServerClock,
         breaker: CircuitBreaker,
-        *,
         timeout_seconds: float,
         slow_seconds: float,
         threads: int = 1,
     ) -> None:
-        self._store, self._clock = store, clock
+        self._store, self._backlog, self._clock = store, backlog, clock
         self._hints, self._counts = hints, counts
         self._breaker = breaker
         self._commits: Batcher[Document, Accepted] = Batcher(
@@ -60,6 +62,7 @@ class Acceptor:
 
         Raises `KeyReused`, `InvalidEvent` (it can't be stored), `BacklogFull`, `StoreUnavailable`.
         """
+        self._backlog.check()
         self._breaker.refuse_while_open()
         return await self._commits.ask(document, max(size, packed_bytes(document)))
 
@@ -67,6 +70,8 @@ class Acceptor:
         self, documents: Sequence[Document], size: int
     ) -> list[Accepted | Exception]:
         """Like `accept`, all in one go; `size` of all together; an answer or an error each."""
+        if documents:
+            self._backlog.check(len(documents))
         self._breaker.refuse_while_open()
         each = size // max(1, len(documents))
         asked = [self._asked(document, each) for document in documents]

@@ -16,6 +16,7 @@ from service.job import Hint
 from service.queue.broker import PulseBroker
 from service.store import Accepted, Counters, JobStore
 from service.web.accept import Acceptor
+from service.web.backlog import Backlog
 from service.web.counter_writer import CounterWriter
 from service.web.hint_publisher import HintPublisher
 from tests.factories import eventually, new_job_document
@@ -48,10 +49,11 @@ class Parts:
         self.counter_writer = CounterWriter(self.counters)
         self.acceptor = Acceptor(
             self.store,
+            Backlog(lambda: 0, 0),
             self.outbox,
             self.counter_writer,
-            ServerClock(),
-            self.breaker,
+            clock=ServerClock(),
+            breaker=self.breaker,
             timeout_seconds=5,
             slow_seconds=2,
         )
