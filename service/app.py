@@ -14,11 +14,12 @@ from falcon.asgi import Request, Response
 from service.api import problems
 from service.api.batch import BatchResource, Limits
 from service.api.changes import CancelResource, RetryManyResource, RetryResource
+from service.api.description import DescriptionResource
 from service.api.edge import BEGAN, WebApp
 from service.api.event_writer import EventWriter
 from service.api.events import EventResource, EventsResource
 from service.api.intake import Intake
-from service.api.operations import DescriptionResource, HealthResource, MetricsResource
+from service.api.monitoring import HealthResource, MetricsResource
 from service.catalog import Catalog, catalog
 from service.clock import ServerClock
 from service.errors import CatalogError, SettingError
@@ -62,7 +63,8 @@ def _add_routes(app: WebApp, web: WebProcess) -> None:
     app.add_route("/events/retry", RetryManyResource(web))
     app.add_route("/events/{event_id}/cancel", CancelResource(web))
     app.add_route("/events/{event_id}/retry", RetryResource(web))
-    app.add_route("/openapi.json", DescriptionResource(web.settings, web.catalog))
+    most_events = web.settings.max_batch_events
+    app.add_route("/openapi.json", DescriptionResource(web.catalog, max_batch_events=most_events))
     app.add_route("/metrics", MetricsResource(web.totals))
     health = HealthResource(web.health)
     app.add_route("/health", health)

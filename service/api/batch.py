@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from falcon.asgi import Request, Response
 
-from service.api import answers, batch_body, problems, requests, strict_json
+from service.api import batch_body, problems, requests, responses, strict_json
 from service.api.intake import Intake
 from service.api.strict_json import Part
 from service.concurrency.cpu_lane import CpuLane, Steps
@@ -56,7 +56,7 @@ class BatchResource:
         body = requests.checked_body(req)
         async with self._cpu_lane.room(len(body)):
             resp.status, resp.data = await self._answer(req, body)
-        resp.content_type = answers.JSON
+        resp.content_type = responses.JSON
         resp.set_header("Retry-After", "1")
 
     async def _answer(self, req: Request, body: bytes) -> tuple[int, bytes]:
@@ -96,7 +96,7 @@ class _Taking:
         yield
         taken = []
         for item in items:
-            size = len(answers.dumps(item)) if len(body) > _SMALL_BYTES else 0
+            size = len(responses.dumps(item)) if len(body) > _SMALL_BYTES else 0
             taken.append(self._taken(item, size, parsed.is_suspicious))
             yield
         return taken
@@ -163,8 +163,8 @@ def _written(outcomes: Iterable[Accepted | Exception], request_id: str) -> Steps
 
 def _result(outcome: Accepted | Exception, request_id: str) -> bytes:
     if isinstance(outcome, Accepted):
-        made = answers.accepted_json(outcome)
+        made = responses.accepted_json(outcome)
         return made[:-1] + b',"replayed":true}' if outcome.replayed else made
     if isinstance(outcome, PulseQueueError):
-        return answers.dumps({"error": problems.problem(outcome, request_id)})
-    return answers.dumps({"error": problems.unexpected(request_id)})
+        return responses.dumps({"error": problems.problem(outcome, request_id)})
+    return responses.dumps({"error": problems.unexpected(request_id)})

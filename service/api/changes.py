@@ -7,7 +7,7 @@ from typing import Any
 from falcon.asgi import Request, Response
 from marshmallow import Schema, ValidationError, fields, validate
 
-from service.api import answers, queries, requests
+from service.api import queries, requests, responses
 from service.api.edge import BODY
 from service.api.event_writer import EventWriter
 from service.api.schemas import Flag, Moment, field_errors
@@ -90,7 +90,7 @@ class RetryManyResource:
             web.changes.retry_many, which, web.bulk_until(), dry_run=dry_run
         )
         more = {"more": True} if retried.more else {}
-        answers.write_json(resp, {"matched": retried.matched, "retried": retried.retried, **more})
+        responses.write_json(resp, {"matched": retried.matched, "retried": retried.retried, **more})
 
     async def _asked(self, req: Request) -> tuple[Filter, bool]:
         """The filter, in the body or as parameters like those of `GET /events`."""

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from falcon.asgi import Request, Response
 
-from service.api import answers, problems, queries, requests
+from service.api import problems, queries, requests, responses
 from service.api.event_writer import EventWriter
 from service.api.intake import Intake
 from service.clock import ServerClock
@@ -70,9 +70,9 @@ class EventsResource:
         page, more = await self._pages.read(which, limit, below)
         cursor = queries.cursor_at(page[-1]["_id"]) if more else None
         resp.data = await self._cpu_lane.run_steps(
-            _page(page, cursor), is_large=answers.is_large(*page)
+            _page(page, cursor), is_large=responses.is_large(*page)
         )
-        resp.content_type = answers.JSON
+        resp.content_type = responses.JSON
         resp.set_header("Cache-Control", "no-cache")
         if cursor is not None:
             target = urlencode({**given, "cursor": cursor})
@@ -85,20 +85,20 @@ def _page(documents: list[Document], cursor: str | None) -> Steps[bytes]:
     """Event by event: a page may be as large as four of the largest events."""
     events = []
     for document in documents:
-        events.append(answers.dumps(answers.event(document)))
+        events.append(responses.dumps(responses.event(document)))
         yield
-    return b'{"events":[%b],"next_cursor":%b}' % (b",".join(events), answers.dumps(cursor))
+    return b'{"events":[%b],"next_cursor":%b}' % (b",".join(events), responses.dumps(cursor))
 
 
 def _write_accepted(resp: Response, answer: Accepted, clock: ServerClock) -> None:
     resp.status = 202
-    resp.data = answers.accepted_json(answer)
-    resp.content_type = answers.JSON
-    resp.set_header("Location", answers.path(answer.document["_id"]))
+    resp.data = responses.accepted_json(answer)
+    resp.content_type = responses.JSON
+    resp.set_header("Location", responses.path(answer.document["_id"]))
     if answer.replayed or answer.document["run_at"] is not None:
-        seconds = answers.retry_after(answer.document, clock)
+        seconds = responses.retry_after(answer.document, clock)
     else:
-        seconds = answers.POLL_SECONDS
+        seconds = responses.POLL_SECONDS
     if seconds is not None:
         resp.set_header("Retry-After", seconds)
     if answer.replayed:
@@ -132,7 +132,7 @@ class EventResource:
             if ended is None:
                 return document
             resp.set_header("Preference-Applied", f"wait={seconds}")
-            if answers.is_final(document) or not seconds:
+            if responses.is_final(document) or not seconds:
                 return document
             await asyncio.wait([ended], timeout=seconds)
         return await self._lookup.get(event_id)

@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+import orjson
+
+from service.api import responses
+from service.store import Accepted
+from tests.factories import new_job_document
+
+
+def test_the_answer_written_by_hand_is_the_same() -> None:
+    answer = Accepted(new_job_document(type="a-type.with_0"))
+    assert orjson.loads(responses.accepted_json(answer)) == responses.accepted(answer)
+
+
+def test_etags_are_compared_weakly() -> None:
+    tag = responses.etag(b"body")
+    assert responses.matches(tag, tag)
+    assert responses.matches(f'W/{tag} , "x"', tag)
+    assert responses.matches("*", tag)
+    assert not responses.matches('"x"', tag)
+    assert responses.etag(b"body2") != tag
