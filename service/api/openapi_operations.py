@@ -36,7 +36,6 @@ class Operation:
     responses: dict[int, tuple[str, str]]
     parameters: tuple[str, ...] = ()
     body: str | None = None
-    body_needed: bool = True
     more_problems: tuple[int, ...] = ()
     then: tuple[str, ...] = ()
     """Operations that make sense for the event that the answer holds."""

@@ -42,7 +42,6 @@ class Acceptor:
         breaker: CircuitBreaker,
         timeout_seconds: float,
         slow_seconds: float,
-        threads: int = 1,
     ) -> None:
         self._store, self._backlog, self._clock = store, backlog, clock
         self._hints, self._counts = hints, counts
@@ -54,7 +53,6 @@ class Acceptor:
             on_slow=breaker.doubt,
             slow_seconds=slow_seconds,
             timeout_seconds=timeout_seconds,
-            threads=threads,
         )
 
     async def accept(self, document: Document, size: int) -> Accepted:
@@ -87,7 +85,7 @@ class Acceptor:
         """Commits what was taken."""
         self._commits.stop()
 
-    # on the commit threads
+    # on the batcher's thread
 
     def _commit(self, documents: Sequence[Document]) -> Sequence[Accepted | Exception]:
         crash_point("web.before_insert")

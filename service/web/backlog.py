@@ -27,7 +27,7 @@ class Backlog:
     def __init__(self, count: Callable[[], int], limit: int) -> None:
         self._limit = limit
         self._taken = self._taken_before = 0
-        self._reading: StaleCache[tuple[int, int]] = StaleCache(
+        self._count: StaleCache[tuple[int, int]] = StaleCache(
             lambda: self._counted(count), name="backlog", fresh_seconds=_FRESH_SECONDS
         )
         self._counted_at = self._look_at = float("-inf")
@@ -48,13 +48,13 @@ class Backlog:
         self._taken += more
 
     def _look(self) -> None:
-        """Asking whether there is a new reading costs more than all the rest here."""
+        """Asking whether there is a new count costs more than all the rest here."""
         self._look_at = time.monotonic() + _LOOK_SECONDS
-        known = self._reading.known
+        known = self._count.known
         used = self._room - (self._most - self._taken)
         if known.age_seconds > _OLD_SECONDS or used >= self._room / _SHARE:
             self._taken_before = self._taken
-            known = self._reading.refresh()
+            known = self._count.refresh()
         if known.value is not None and known.read_at != self._counted_at:
             counted, taken_before = known.value
             self._counted_at = known.read_at

@@ -31,9 +31,7 @@ class PageReader:
         Raises `TooSlow`, `BacklogFull`, `StoreUnavailable`.
         """
         try:
-            return await self._pool.run(
-                self._listing.bounded_page, which, limit, below, _MOST_PAGE_BYTES
-            )
+            return await self._pool.run(self._listing.page, which, limit, below, _MOST_PAGE_BYTES)
         except StoreLate:
             raise TooSlow(_TOO_SLOW) from None
 

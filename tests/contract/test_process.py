@@ -32,6 +32,7 @@ from tests.factories import (
     NOW,
     accept,
     ago,
+    all_workers,
     claim,
     done,
     done_async,
@@ -176,7 +177,7 @@ def test_the_documents_of_processes_seen_to_be_gone_are_removed(
     }.items():
         workers.beat(make_worker(name, **over), processing=0)
     process.look()
-    assert {w["_id"] for w in workers.all()} == {"alive", "elsewhere", process.identity.id}
+    assert {w["_id"] for w in all_workers(workers)} == {"alive", "elsewhere", process.identity.id}
 
 
 def test_its_position_is_among_the_living_however_many_have_died(
@@ -383,7 +384,7 @@ def test_a_process_that_stops_takes_no_lead_over_from_a_neighbour_that_is_gone(
     leader.drain()
     workers.beat(make_worker("gone", process_space=process_space(), pid_started=5), processing=0)
     leader.look()
-    assert "gone" not in {w["_id"] for w in workers.all()}
+    assert "gone" not in {w["_id"] for w in all_workers(workers)}
     other.beat()
     assert other._leader.is_held
 
@@ -465,7 +466,7 @@ def test_a_process_that_stops_gives_back_what_has_not_started_and_says_goodbye(
     held = hold(process)
     assert process.finish()
     assert status(process, held) == ("pending", 0)
-    assert workers.all() == []
+    assert all_workers(workers) == []
     assert process._broker.client.llen("dramatiq:default") == 1
 
 
@@ -493,7 +494,7 @@ def test_a_heartbeat_that_is_under_way_does_not_outlive_the_goodbye(
     go_on.set()
     beat.join(5)
     goodbye.join(5)
-    assert workers.all() == []
+    assert all_workers(workers) == []
 
 
 def test_after_its_goodbye_a_process_counts_on_nothing(process: WorkerProcess) -> None:
@@ -583,5 +584,5 @@ def test_tidying_frees_what_the_dead_left(
     stray = claim(store, accept(store)["_id"], worker=process.identity.id)
     failed(store)
     process.tidy()
-    assert [w["_id"] for w in workers.all()] == [process.identity.id]
+    assert [w["_id"] for w in all_workers(workers)] == [process.identity.id]
     assert store.requests.get(stray.id)["status"] == "pending"
