@@ -80,8 +80,8 @@ class BatchResource:
 
 
 class _Taking:
-    """Makes documents of one batch, event by event, so that no more than one of them is ever there
-    as parsed JSON, unless all together are as small as one."""
+    """Makes documents of one batch. A batch that is larger than an event may be is parsed event by
+    event: so only one of them is there as parsed JSON at a time."""
 
     def __init__(self, intake: Intake, limits: Limits, req: Request) -> None:
         self._intake, self._limits = intake, limits

@@ -18,9 +18,9 @@ class Complaints:
         self._said: set[object] = set()
 
     def is_news(self, error: BaseException) -> bool:
-        """Whether this outage has not failed for this reason before. That the server is away is one
-        reason, whatever each try ended in; a refusal is another, by the server's code. They take
-        turns where some tries come through and some don't."""
+        """Whether this reason is new in this outage. All ways of being away are one reason; each
+        code with which the server refuses is another. Both are remembered: some tries of an outage
+        may end in one, some in the other."""
         reason: object = "away"
         if isinstance(error, _REFUSALS):
             reason = (type(error), getattr(error.__cause__, "code", None))

@@ -28,8 +28,8 @@ back looks like a restart."""
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """How much there is of what at the moment; by queue where it says so. None: not known; a queue
-    that isn't there: not known of that one."""
+    """How much there is of what at the moment. None: not known; a queue that is missing in a
+    mapping: not known of that queue."""
 
     depth: Mapping[str, int] | None = None
     """Jobs that are due and wait."""
@@ -95,8 +95,8 @@ class Totals:
         )
 
     def _by_queue(self, read: Callable[[str, datetime], Number]) -> dict[str, Number]:
-        """Without those queues for which it takes too long. Raises `StoreUnavailable`, also where
-        that is so of all."""
+        """Leaves out queues for which it takes too long. Raises `StoreUnavailable`, also where it
+        takes too long for all."""
         now, known = self._clock.now(), dict[str, Number]()
         queues = self._queues()
         for queue in queues:
