@@ -22,7 +22,7 @@ from jsonschema_rs import Draft202012Validator
 
 import actors
 from service.api.openapi import description
-from service.api.operations_table import OPERATIONS
+from service.api.openapi_operations import OPERATIONS
 from service.app import create_app
 from service.catalog import catalog
 from service.clock import ServerClock
@@ -121,7 +121,7 @@ def test_every_event_type_has_its_payload(described: dict[str, Any]) -> None:
 
 
 def test_a_type_of_ones_own_is_described_too(settings: Settings) -> None:
-    schemas = description(settings, make_catalog())["components"]["schemas"]
+    schemas = description(make_catalog(), settings.max_batch_events)["components"]["schemas"]
     assert schemas["Payload.email"]["additionalProperties"] is True
 
 

@@ -8,7 +8,7 @@ from service.runtime.identity import process_space
 from service.store import JobStore, WorkerStore
 from service.worker.process import WorkerProcess
 from tests.contract.worker_process import MakeProcess, run_beat
-from tests.factories import accept, claim, failed, make_worker
+from tests.factories import accept, all_workers, claim, failed, make_worker
 
 
 def test_only_the_leader_sweeps(make_process: MakeProcess, store: JobStore) -> None:
@@ -35,7 +35,7 @@ def test_a_process_that_stops_takes_no_lead_over_from_a_neighbour_that_is_gone(
     leader._shutdown.drain()
     workers.beat(make_worker("gone", process_space=process_space(), pid_started=5), processing=0)
     leader._neighbours.look()
-    assert "gone" not in {w["_id"] for w in workers.all()}
+    assert "gone" not in {w["_id"] for w in all_workers(workers)}
     other._heartbeat.beat()
     assert other._leader.is_held
 
@@ -64,5 +64,5 @@ def test_tidying_frees_what_the_dead_left(
     failed(store)
     for name in ("lost claims", "tidy"):
         run_beat(process, name)
-    assert [w["_id"] for w in workers.all()] == [process.identity.id]
+    assert [w["_id"] for w in all_workers(workers)] == [process.identity.id]
     assert store.requests.get(stray.id)["status"] == "pending"

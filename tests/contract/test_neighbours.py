@@ -13,7 +13,7 @@ from service.runtime.identity import pid_started, process_space
 from service.store import LeaderLease, WorkerStore
 from service.worker.process import WorkerProcess
 from tests.contract.worker_process import MakeProcess
-from tests.factories import ago, make_worker
+from tests.factories import ago, all_workers, make_worker
 
 
 def test_the_documents_of_processes_seen_to_be_gone_are_removed(
@@ -31,7 +31,7 @@ def test_the_documents_of_processes_seen_to_be_gone_are_removed(
     }.items():
         workers.beat(make_worker(name, **over), processing=0)
     process._neighbours.look()
-    assert {w["_id"] for w in workers.all()} == {"alive", "elsewhere", process.identity.id}
+    assert {w["_id"] for w in all_workers(workers)} == {"alive", "elsewhere", process.identity.id}
 
 
 def test_its_position_is_among_the_living_however_many_have_died(

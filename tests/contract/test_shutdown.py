@@ -13,7 +13,7 @@ from service.store import WorkerStore
 from service.store.documents import hint_of
 from service.worker.process import WorkerProcess
 from tests.contract.worker_process import MakeProcess, hold, status
-from tests.factories import ending, eventually, new_job_document
+from tests.factories import all_workers, ending, eventually, new_job_document
 
 
 def test_a_process_that_stops_gives_back_what_has_not_started_and_says_goodbye(
@@ -22,7 +22,7 @@ def test_a_process_that_stops_gives_back_what_has_not_started_and_says_goodbye(
     held = hold(process)
     assert process.finish()
     assert status(process, held) == ("pending", 0)
-    assert workers.all() == []
+    assert all_workers(workers) == []
     assert process._broker.client.llen("dramatiq:default") == 1
 
 
@@ -50,7 +50,7 @@ def test_a_heartbeat_that_is_under_way_does_not_outlive_the_goodbye(
     go_on.set()
     beat.join(5)
     goodbye.join(5)
-    assert workers.all() == []
+    assert all_workers(workers) == []
 
 
 def test_after_its_goodbye_a_process_counts_on_nothing(process: WorkerProcess) -> None:

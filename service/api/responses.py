@@ -81,21 +81,9 @@ def _attempt(entry: Document) -> dict[str, Any]:
     }
 
 
-def accepted(answer: Accepted) -> dict[str, Any]:
-    """An event as `POST /events` answers it."""
-    document = answer.document
-    return {
-        "id": document["_id"],
-        "type": document["type"],
-        "status": document["status"],
-        "created_at": shown(document["created_at"]),
-        "links": {"self": path(document["_id"])},
-    }
-
-
 def accepted_json(answer: Accepted) -> bytes:
-    """`accepted` as JSON, by hand: most requests are answered with it, and nothing in it needs
-    escaping (a type's name is lower-case letters, digits, `_`, `.` and `-`)."""
+    """An event as `POST /events` answers it. JSON by hand: most requests are answered with it, and
+    nothing in it needs escaping (a type's name is lower-case letters, digits, `_`, `.`, `-`)."""
     document = answer.document
     event_id = document["_id"]
     return (
