@@ -62,24 +62,40 @@ def test_what_was_taken_is_sent_by_stopping() -> None:
     assert broker.calls == [3]
 
 
-def test_while_redis_fails_hints_are_dropped_at_once_and_later_it_is_tried_again(
-    caplog: pytest.LogCaptureFixture,
+def test_while_redis_fails_hints_are_dropped_at_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("service.web.hint_publisher._PAUSE_SECONDS", 60.0)
     broker = Broker()
     broker.fails = True
     publisher = _publisher(broker)
     with caplog.at_level(logging.WARNING):
         publisher.publish([HINT])
-        eventually(lambda: publisher._is_paused)
+        eventually(lambda: "Redis is unavailable" in caplog.text)
         publisher.publish([HINT])
         assert publisher._queue.empty()
+        publisher.stop()
+    assert broker.tries == 1
+
+
+def test_after_a_pause_redis_is_tried_again_and_its_outage_is_said_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.web.hint_publisher._PAUSE_SECONDS", 0.01)
+    broker = Broker()
+    broker.fails = True
+    publisher = _publisher(broker)
+
+    def tries(count: int) -> bool:
+        publisher.publish([HINT])
+        return broker.tries >= count
+
+    with caplog.at_level(logging.WARNING):
+        eventually(lambda: tries(3))
+        broker.fails = False
+        eventually(lambda: tries(4) and broker.calls)
+        publisher.stop()
     assert caplog.text.count("Redis is unavailable") == 1
-    broker.fails = False
-    eventually(lambda: not publisher._is_paused)
-    publisher.publish([HINT])
-    eventually(lambda: broker.calls == [1])
-    publisher.stop()
-    assert broker.tries == 2
 
 
 def test_no_more_than_so_many_wait() -> None:
