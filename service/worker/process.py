@@ -13,7 +13,6 @@ from typing import Any
 
 import dramatiq
 import redis
-from dramatiq.middleware import Retries
 
 from service.catalog import Catalog
 from service.clock import ServerClock
@@ -21,7 +20,7 @@ from service.concurrency.adaptive_interval import AdaptiveInterval, Vigil
 from service.concurrency.complaints import Complaints
 from service.concurrency.delay_queue import DelayQueue
 from service.errors import InvalidEvent, StoreUnavailable
-from service.job import FINAL, Hint, JobStatus
+from service.job import Hint
 from service.queue import redis_client
 from service.queue.broker import DEAD_LETTER_ACTOR, PulseBroker
 from service.runtime import preflight
@@ -32,7 +31,8 @@ from service.store.mongo import connect
 from service.worker.claiming.consumer import JobConsumer
 from service.worker.claiming.supply import Supply
 from service.worker.claiming.unheld import release_unheld
-from service.worker.finishing.committer import Committer, Settled
+from service.worker.finishing.committer import Committer
+from service.worker.finishing.retries import RetriesBridge
 from service.worker.fleet.lease import Lease
 from service.worker.maintenance import sweep
 from service.worker.registry import Held, Registry
@@ -87,8 +87,9 @@ class WorkerProcess:
             catalog,
             max_bytes=settings.max_claimed_bytes,
         )
+        self._retries = RetriesBridge(broker, self.clock)
         self._committer = Committer(
-            self.store, self._counters, broker, self._registry, self._follow_up
+            self.store, self._counters, broker, self._registry, self._retries.follow_up
         )
         (time_limit,) = (m for m in broker.middleware if isinstance(m, HandlerTimeLimit))
         self.runner = Runner(
@@ -339,29 +340,6 @@ class WorkerProcess:
                 self._workers.remove(worker["_id"])
                 self._leader.bury(worker["_id"])
                 self._leader.renew()
-
-    # what follows
-
-    def _follow_up(self, written: Sequence[Settled]) -> None:
-        """Lets Dramatiq's `Retries` do its part, now that MongoDB has the outcome: redeliver after
-        the backoff, or call the dead-letter actor."""
-        for settled in written:
-            verdict = settled.verdict
-            if verdict.error is None or not verdict.charged:
-                continue
-            if verdict.status is JobStatus.PENDING and verdict.next_attempt_at is not None:
-                wait = verdict.next_attempt_at - self.clock.now()
-                delay_ms = max(1, int(wait.total_seconds() * 1000))
-                self._retries(settled, dramatiq.Retry(delay=delay_ms))
-            elif verdict.status in FINAL:
-                self._retries(settled, RuntimeError(verdict.error["message"]))
-
-    def _retries(self, settled: Settled, exception: Exception) -> None:
-        for middleware in self._broker.middleware:
-            if isinstance(middleware, Retries):
-                middleware.after_process_message(  # type: ignore[no-untyped-call]
-                    self._broker, settled.held.message, exception=exception
-                )
 
     def _progress(self, held: Held, value: Any) -> None:
         """Returns at once: the handler may be on the event loop."""

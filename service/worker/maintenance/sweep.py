@@ -14,6 +14,7 @@ from service.crash import crash_point
 from service.errors import InvalidEvent, StoreUnavailable
 from service.job import Hint, Job, JobStatus, Priority, Verdict, judge_stranded
 from service.queue.broker import DEAD_LETTER_QUEUE, PulseBroker
+from service.queue.letters import bundled
 from service.queue.messages import job_id_of
 from service.store import Counters, JobStore, WorkerStore
 from service.worker.finishing.finisher import finish
@@ -23,7 +24,7 @@ DISPATCH_AFTER = timedelta(seconds=1)
 """How long a due job's message may be under way before it counts as lost."""
 _DEAD_LETTER_AFTER = timedelta(seconds=5)
 _DISPATCH_MOST = 2_000
-_DEAD_LETTERS_MOST = 100
+_DEAD_LETTERS_MOST = 5_000
 
 _Judged = tuple[Job, Verdict]
 
@@ -137,11 +138,16 @@ def send_dead_letters(store: JobStore, broker: PulseBroker, actor: str, now: dat
     waiting = store.dead_letters.undelivered(now - _DEAD_LETTER_AFTER, _DEAD_LETTERS_MOST)
     if not waiting or broker.client.llen(f"{broker.namespace}:{DEAD_LETTER_QUEUE}"):
         return 0
-    for job in waiting:
-        message = {"args": [job["_id"]], "actor_name": job["type"], "queue_name": job["queue"]}
-        retries = {"retries": job["attempts"] - 1, "max_retries": job["max_attempts"] - 1}
-        broker.get_actor(actor).send(message, retries)
+    letters = [_letter(broker.get_actor(actor), job) for job in waiting]
+    broker.enqueue_together(bundled(letters))
     return len(waiting)
+
+
+def _letter(actor: Any, job: dict[str, Any]) -> Any:
+    """As `Retries` would send it."""
+    message = {"args": [job["_id"]], "actor_name": job["type"], "queue_name": job["queue"]}
+    tries = {"retries": job["attempts"] - 1, "max_retries": job["max_attempts"] - 1}
+    return actor.message(message, tries)
 
 
 def clear_orphans(store: JobStore, broker: PulseBroker, queue: str) -> int:
