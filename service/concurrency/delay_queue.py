@@ -46,13 +46,12 @@ class DelayQueue(Generic[Item]):
         """How many of the items, each with its seconds, were taken."""
         taken, now = 0, time.monotonic()
         with self._changed:
-            first = self._heap[0][0] if self._heap else float("inf")
             for item, seconds in items:
                 if self._stopped or seconds > self._longest_seconds or self._is_full:
                     continue
                 heapq.heappush(self._heap, (now + seconds, next(self._number), item))
                 taken += 1
-            if self._heap and self._heap[0][0] < first:
+            if taken:
                 self._wake()
         return taken
 
