@@ -105,16 +105,33 @@ class Outcomes:
 
 def _alike(batch: Sequence[tuple[Job, Verdict]]) -> Iterable[_Alike]:
     """The batch in groups that the same update serves: claimed together, each in the same attempt,
-    completed at the same time with the same result."""
+    ended at the same time in the same way."""
     groups: dict[object, list[tuple[Job, Verdict]]] = defaultdict(list)
     for job, verdict in batch:
         key: object = job.id
-        if verdict.status is JobStatus.COMPLETED and verdict.result_bytes <= _LONGEST_ALIKE_BYTES:
-            result = repr(verdict.result)
-            times = (verdict.started_at or job.started_at, verdict.at)
-            key = (job.claim, job.attempts, times, result)
+        if verdict.result_bytes <= _LONGEST_ALIKE_BYTES:
+            key = (
+                job.claim,
+                job.attempts,
+                verdict.started_at or job.started_at,
+                *_written(verdict),
+            )
         groups[key].append((job, verdict))
     return groups.values()
+
+
+def _written(verdict: Verdict) -> tuple[object, ...]:
+    """All of it that is written, as something that can be compared."""
+    return (
+        verdict.status,
+        verdict.outcome,
+        verdict.at,
+        verdict.next_attempt_at,
+        verdict.charged,
+        verdict.company,
+        verdict.died,
+        repr(verdict.result) if verdict.error is None else repr(verdict.error),
+    )
 
 
 def _in_messages(groups: Iterable[_Alike]) -> Iterator[list[_Alike]]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from service.job import Outcome
+from service.job import Outcome, judge
+from service.worker.finishing.committer import Settled
 from service.worker.process import WorkerProcess
 from tests.contract.worker_process import hold, status
 from tests.factories import ending, eventually
@@ -25,6 +28,15 @@ def test_a_failed_job_sends_its_dead_letter(process: WorkerProcess) -> None:
     process._committer.put(held, ending(Outcome.REJECTED, finished_at=process.clock.now()))
     client = process._broker.client
     assert eventually(lambda: client.llen("dramatiq:dead_letter") == 1)
+
+
+def test_jobs_that_fail_together_send_one_dead_letter_for_all(process: WorkerProcess) -> None:
+    many = [hold(process) for _ in range(5)]
+    settled = [Settled(h, judge(h.job, ending(Outcome.REJECTED, message="no"), 0)) for h in many]
+    process._retries.follow_up(settled)
+    client = process._broker.client
+    (kept,) = client.hvals("dramatiq:dead_letter.msgs")  # type: ignore[misc]
+    assert json.loads(kept)["args"][0]["args"] == [h.message.args[0] for h in many]
 
 
 @pytest.mark.parametrize("outcome", [Outcome.COMPLETED, Outcome.CANCELLED])

@@ -15,7 +15,17 @@ from infra.servers import MongoServer
 from service.job import Outcome, judge, judge_stranded
 from service.store import Filter, JobStore, Listing, ensure_indexes
 from service.store.documents import Retention
-from tests.factories import NOW, accept, ago, ahead, claimed, ending, finish, new_job_document
+from tests.factories import (
+    NOW,
+    accept,
+    ago,
+    ahead,
+    claimed,
+    ending,
+    failed,
+    finish,
+    new_job_document,
+)
 
 READS = ("find", "aggregate", "count", "distinct")
 WRITES = ("update", "findAndModify", "delete")
@@ -215,7 +225,8 @@ def test_every_transition_finds_its_jobs_by_id(asked: Asked) -> None:
     by_the_id_index(asked, lambda: store.claims.claim_suspects(ids, "w", NOW))
     by_id_only(asked, lambda: store.requests.cancel(ids[0], NOW))
     by_id_only(asked, lambda: store.requests.finals(ids))
-    by_id_only(asked, lambda: store.dead_letters.take(ids[0], NOW))
+    gone = [failed(store)["_id"] for _ in range(3)]
+    by_the_id_index(asked, lambda: store.dead_letters.take(gone, NOW))
 
 
 def test_outcomes_find_their_jobs_by_id_alike_or_not_and_late_ones_too(asked: Asked) -> None:

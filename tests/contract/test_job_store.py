@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
 
 import pytest
 from pymongo.database import Database
+from pymongo.errors import AutoReconnect
 
 from service.errors import InvalidEvent, KeyReused, NotAllowedNow, StoreUnavailable, UnknownEvent
 from service.job import FINAL, Ending, Job, JobStatus, Outcome, Stranded, judge, judge_stranded
@@ -428,6 +429,51 @@ def test_many_that_end_alike_are_written_each_as_itself(store: JobStore) -> None
     assert store.outcomes.finish(verdicts) == set()
     for i, job in enumerate(jobs):
         assert store.requests.get(job.id)["result"] == (i % 3 or None)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.REJECTED, Outcome.CANCELLED, Outcome.ERROR])
+def test_many_that_end_alike_in_any_way_are_one_statement(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch, outcome: Outcome
+) -> None:
+    sent: list[int] = []
+    update = commands.update
+
+    def noted(database: Any, name: str, updates: Sequence[Any]) -> int:
+        sent.append(len(updates))
+        return update(database, name, updates)
+
+    jobs = store.claims.claim(accept_many(store, 5), "worker-1", NOW)
+    monkeypatch.setattr(commands, "update", noted)
+    batch = [(job, judge(job, ending(outcome, message="no"), 0)) for job in jobs]
+    assert store.outcomes.finish(batch) == set()
+    assert sent == [1]
+    for job, verdict in batch:
+        document = store.requests.get(job.id)
+        assert document["status"] == verdict.status
+        assert [h["outcome"] for h in document["history"]] == [outcome]
+
+
+def test_a_mixed_batch_is_written_each_as_itself(store: JobStore) -> None:
+    jobs = store.claims.claim(accept_many(store, 40), "worker-1", NOW)
+    ends = [
+        ending(result=1),
+        ending(Outcome.REJECTED, message="one"),
+        ending(Outcome.REJECTED, message="two"),
+        ending(Outcome.ERROR, message="one"),
+        ending(Outcome.ERROR, message="one", started_at=ago(1)),
+    ]
+    batch = [(job, judge(job, ends[i % 5], i % 2)) for i, job in enumerate(jobs)]
+    assert store.outcomes.finish(batch) == set()
+    assert store.outcomes.finish(batch) == set()
+    for job, verdict in batch:
+        document = store.requests.get(job.id)
+        assert document["status"] == verdict.status
+        assert document["error"] == verdict.error
+        assert document["next_attempt_at"] == verdict.next_attempt_at
+        (entry,) = document["history"]
+        assert (entry["error"], entry["outcome"]) == (verdict.error, verdict.outcome)
+        assert entry["started_at"] == (verdict.started_at or job.started_at)
+        assert document.get("dead_letter_due") == (NOW if verdict.status == "failed" else None)
 
 
 def test_many_large_results_are_more_than_one_message_to_the_server(store: JobStore) -> None:
@@ -988,14 +1034,67 @@ def letters(store: JobStore, before: Any = NOW) -> list[str]:
     return [d["_id"] for d in store.dead_letters.undelivered(before, 100)]
 
 
+def take(store: JobStore, *job_ids: str, at: datetime = NOW) -> list[str]:
+    return [d["_id"] for d in store.dead_letters.take(job_ids, at)]
+
+
 def test_a_failed_jobs_dead_letter_is_due_until_it_arrives_once(store: JobStore) -> None:
     job_id = failed(store)["_id"]
     assert letters(store) == [job_id]
-    taken = store.dead_letters.take(job_id, ahead(1))
-    assert taken is not None
-    assert taken["dead_lettered_at"] == ahead(1)
+    (taken,) = store.dead_letters.take([job_id], ahead(1))
+    assert (taken["type"], taken["attempts"]) == ("email", 1)
+    assert taken["error"]["reason"] == "rejected"
+    assert store.requests.get(job_id)["dead_lettered_at"] == ahead(1)
     assert letters(store) == []
-    assert store.dead_letters.take(job_id, ahead(2)) is None
+    assert take(store, job_id, at=ahead(2)) == []
+    assert store.requests.get(job_id)["dead_lettered_at"] == ahead(1)
+
+
+def test_dead_letters_are_taken_together_but_for_those_that_are_none(store: JobStore) -> None:
+    many = [failed(store)["_id"] for _ in range(5)]
+    known, retried, *due = many
+    take(store, known)
+    store.requests.retry(retried, NOW)
+    others = [accept(store)["_id"], completed(store)["_id"], "unknown"]
+    asked = [*others, *reversed(many), many[-1]]
+    assert take(store, *asked, at=ahead(1)) == [*reversed(due)]
+    assert [store.requests.get(i)["dead_lettered_at"] for i in due] == [ahead(1)] * 3
+    assert store.requests.get(known)["dead_lettered_at"] == NOW
+    assert store.requests.get(retried)["status"] == "pending"
+
+
+def test_of_two_who_take_the_same_dead_letters_each_is_told_its_own(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one is faster with some of them, at the same moment by the clock."""
+    many = [failed(store)["_id"] for _ in range(4)]
+    update = commands.update
+    theirs: list[str] = []
+
+    def overtaken(*args: Any) -> int:
+        monkeypatch.setattr(commands, "update", update)
+        theirs.extend(take(store, *many[1:3]))
+        return update(*args)
+
+    monkeypatch.setattr(commands, "update", overtaken)
+    assert take(store, *many) == [many[0], many[3]]
+    assert theirs == many[1:3]
+
+
+def test_dead_letters_whose_taking_got_no_answer_are_told_all_the_same(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = [failed(store)["_id"] for _ in range(3)]
+    update = commands.update
+
+    def unanswered(*args: Any) -> int:
+        update(*args)
+        monkeypatch.setattr(commands, "update", update)
+        raise AutoReconnect("as asked")
+
+    monkeypatch.setattr(commands, "update", unanswered)
+    assert take(store, *many) == many
+    assert take(store, *many) == []
 
 
 def test_dead_letters_come_oldest_first_and_only_from_before(store: JobStore) -> None:
@@ -1009,12 +1108,12 @@ def test_a_job_that_was_retried_takes_no_dead_letter(store: JobStore) -> None:
     job_id = failed(store)["_id"]
     store.requests.retry(job_id, NOW)
     assert letters(store) == []
-    assert store.dead_letters.take(job_id, NOW) is None
+    assert take(store, job_id) == []
 
 
 def test_a_second_failure_has_a_dead_letter_of_its_own(store: JobStore) -> None:
     job_id = failed(store)["_id"]
-    store.dead_letters.take(job_id, NOW)
+    take(store, job_id)
     store.requests.retry(job_id, NOW)
     finish(store, claim(store, job_id), Outcome.REJECTED)
     assert letters(store) == [job_id]
@@ -1024,7 +1123,7 @@ def test_a_second_failure_has_a_dead_letter_of_its_own(store: JobStore) -> None:
 def test_only_failed_jobs_have_dead_letters(store: JobStore, make: Callable[..., Any]) -> None:
     document = make(store)
     assert letters(store, ahead(1)) == []
-    assert store.dead_letters.take(document["_id"], NOW) is None
+    assert take(store, document["_id"]) == []
 
 
 # expiry

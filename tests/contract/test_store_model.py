@@ -404,10 +404,10 @@ class StoreModel(RuleBasedStateMachine):
     @rule(data=st.data())
     def dead_letter_arrives(self, data: st.DataObject) -> None:
         job = self.some_job(data, "failed")
-        if self.store.dead_letters.take(job.id, self.now) is not None:
+        if self.store.dead_letters.take([job.id], self.now):
             assert job.status == "failed"
             job.final = None  # it says when its letter arrived, and changes in nothing else
-            assert self.store.dead_letters.take(job.id, self.now) is None
+            assert self.store.dead_letters.take([job.id], self.now) == []
 
     # what must hold at all times
 

@@ -10,26 +10,37 @@ from dramatiq.middleware import Retries
 from service.clock import ServerClock
 from service.job import FINAL, JobStatus
 from service.queue.broker import PulseBroker
+from service.queue.letters import bundled
 from service.worker.finishing.committer import Settled
 
 
 class RetriesBridge:
-    """Redelivers after the backoff, or calls the dead-letter actor."""
+    """Redelivers after the backoff, or calls the dead-letter actor: what follows from a batch of
+    outcomes goes out together."""
 
     def __init__(self, broker: PulseBroker, clock: ServerClock) -> None:
         self._broker, self._clock = broker, clock
 
     def follow_up(self, written: Sequence[Settled]) -> None:
-        for settled in written:
-            verdict = settled.verdict
-            if verdict.error is None or not verdict.charged:
-                continue
-            if verdict.status is JobStatus.PENDING and verdict.next_attempt_at is not None:
-                wait = verdict.next_attempt_at - self._clock.now()
-                delay_ms = max(1, int(wait.total_seconds() * 1000))
-                self._pass_on(settled, dramatiq.Retry(delay=delay_ms))
-            elif verdict.status in FINAL:
-                self._pass_on(settled, RuntimeError(verdict.error["message"]))
+        """Raises `redis.RedisError`: then the sweep sends what didn't go out."""
+        with self._broker.gathering() as gathered:
+            for settled in written:
+                if (exception := self._failure(settled)) is not None:
+                    self._pass_on(settled, exception)
+        self._broker.enqueue_later([(m, delay) for m, delay in gathered if delay is not None])
+        letters = [message for message, delay in gathered if delay is None]
+        if letters:
+            self._broker.enqueue_together(bundled(letters))
+
+    def _failure(self, settled: Settled) -> Exception | None:
+        """What `Retries` should take the end of the run for, if it concerns it."""
+        verdict = settled.verdict
+        if verdict.error is None or not verdict.charged:
+            return None
+        if verdict.status is JobStatus.PENDING and verdict.next_attempt_at is not None:
+            wait = verdict.next_attempt_at - self._clock.now()
+            return dramatiq.Retry(delay=max(1, int(wait.total_seconds() * 1000)))
+        return RuntimeError(verdict.error["message"]) if verdict.status in FINAL else None
 
     def _pass_on(self, settled: Settled, exception: Exception) -> None:
         for middleware in self._broker.middleware:
