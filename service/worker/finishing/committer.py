@@ -21,12 +21,12 @@ from service.crash import crash_point
 from service.errors import StoreUnavailable
 from service.job import (
     FINAL,
-    Ending,
+    AttemptResult,
     JobStatus,
     Outcome,
-    Verdict,
+    Transition,
     delay_after,
-    judge,
+    transition_after,
     unstorable,
 )
 from service.queue.broker import FINISHED_CHANNEL, PulseBroker
@@ -38,19 +38,20 @@ _log = logging.getLogger(__name__)
 _MOST = 500
 _RETRY_SECONDS = (0.1, 2.0)
 
-_Ended = tuple[Held, Verdict]
+_Ended = tuple[Held, Transition]
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class Finished:
     """A job whose outcome is written."""
 
     held: Held
-    verdict: Verdict
+    transition: Transition
 
 
 class Committer(threading.Thread):
-    """Takes endings from any thread, in order; `after(settled)` is told what stands in MongoDB."""
+    """Takes attempt results from any thread, in order; `after(finished)` is told what stands in
+    MongoDB."""
 
     def __init__(
         self,
@@ -58,24 +59,24 @@ class Committer(threading.Thread):
         counters: Counters,
         broker: PulseBroker,
         registry: Registry,
-        after: Callable[[Sequence[Settled]], None],
+        after: Callable[[Sequence[Finished]], None],
     ) -> None:
         super().__init__(name="committer", daemon=True)
         self._store, self._counters, self._broker = store, counters, broker
         self._registry, self._after = registry, after
         self._rng = random.Random()
         self._pause = _RETRY_SECONDS[0]
-        self._ended: deque[tuple[Held, Ending]] = deque()
+        self._ended: deque[tuple[Held, AttemptResult]] = deque()
         self._wake = threading.Event()
         self._idle = threading.Event()
         self._idle.set()
         self._stopped = False
 
-    def put(self, held: Held, ending: Ending) -> None:
-        """Hands over how a job's run ended. Of several endings the first one counts."""
-        self._registry.free_place(held, ending.result_bytes)
+    def put(self, held: Held, attempt_result: AttemptResult) -> None:
+        """Hands over the result of an attempt. Of several the first one counts."""
+        self._registry.free_place(held, attempt_result.result_bytes)
         self._idle.clear()
-        self._ended.append((held, ending))
+        self._ended.append((held, attempt_result))
         if not self._wake.is_set():
             self._wake.set()
 
@@ -104,14 +105,14 @@ class Committer(threading.Thread):
         batch: list[_Ended] = []
         ids: set[str] = set()
         while self._ended and len(batch) < _MOST and self._ended[0][0].job.id not in ids:
-            held, ending = self._ended.popleft()
+            held, attempt_result = self._ended.popleft()
             if held.settled:
                 continue
             held.settled = True
             ids.add(held.job.id)
-            delay_ms = delay_after(held.job, ending, held.type.backoff, self._rng)
+            delay_ms = delay_after(held.job, attempt_result, held.type.backoff, self._rng)
             held.job.cancel_requested = held.job.cancel_requested or held.cancelled
-            batch.append((held, judge(held.job, ending, delay_ms)))
+            batch.append((held, transition_after(held.job, attempt_result, delay_ms)))
         return batch
 
     def _commit(self, batch: list[_Ended]) -> None:
@@ -129,19 +130,19 @@ class Committer(threading.Thread):
         except Exception:
             _log.exception("what follows from an outcome is left to the sweep")
 
-    def _finish(self, batch: Sequence[_Ended]) -> list[Settled]:
+    def _finish(self, batch: Sequence[_Ended]) -> list[Finished]:
         """What stands in MongoDB afterwards. It waits for MongoDB, but not at the process's end."""
         self._pause = _RETRY_SECONDS[0]
         standing = finish(
             self._store,
             self._counters,
-            [(held.job, verdict) for held, verdict in batch],
+            [(held.job, transition) for held, transition in batch],
             count_fenced_as="fenced",
             unavailable=self._is_worth_waiting,
             instead=unstorable,
         )
         by_id = {held.job.id: held for held, _ in batch}
-        return [Settled(by_id[job.id], verdict) for job, verdict in standing]
+        return [Finished(by_id[job.id], transition) for job, transition in standing]
 
     def _is_worth_waiting(self, error: StoreUnavailable, jobs: int) -> bool:
         if self._stopped:
@@ -152,10 +153,10 @@ class Committer(threading.Thread):
         self._pause = min(2 * self._pause, _RETRY_SECONDS[1])
         return True
 
-    def _tell_redis(self, batch: Sequence[_Ended], written: Sequence[Settled]) -> None:
+    def _tell_redis(self, batch: Sequence[_Ended], written: Sequence[Finished]) -> None:
         """Acks, wakes who waits for a result, and offers what was given back to other workers."""
-        finals = [s.held.job.id for s in written if s.verdict.status in FINAL]
-        released = [s.held.job.hint for s in written if _is_given_back(s.verdict)]
+        finals = [s.held.job.id for s in written if s.transition.status in FINAL]
+        released = [s.held.job.hint for s in written if _is_given_back(s.transition)]
         try:
             pipeline = self._broker.client.pipeline(transaction=False)
             self._ack(pipeline, batch)
@@ -178,6 +179,6 @@ class Committer(threading.Thread):
             ack(pipeline, queue, ids)
 
 
-def _is_given_back(verdict: Verdict) -> bool:
-    given_back = verdict.outcome in (Outcome.UNSTARTED, Outcome.RELEASED)
-    return given_back and verdict.status is JobStatus.PENDING
+def _is_given_back(transition: Transition) -> bool:
+    given_back = transition.outcome in (Outcome.UNSTARTED, Outcome.RELEASED)
+    return given_back and transition.status is JobStatus.PENDING

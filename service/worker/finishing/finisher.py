@@ -13,35 +13,35 @@ from dataclasses import dataclass
 
 from service.crash import crash_point
 from service.errors import StoreUnavailable
-from service.job import Job, Verdict
+from service.job import Job, Transition
 from service.metrics.counts import WORKER_COUNTS, observe
 from service.store import Counters, Deltas, JobStore
 
 _log = logging.getLogger(__name__)
 
-Judged = tuple[Job, Verdict]
+JobTransition = tuple[Job, Transition]
 Unavailable = Callable[[StoreUnavailable, int], bool]
 """Where so many jobs can't be written: whether to try again. It may raise the error."""
-Instead = Callable[[Verdict], Verdict]
+Instead = Callable[[Transition], Transition]
 
 
 def finish(
     store: JobStore,
     counters: Counters,
-    batch: Sequence[Judged],
+    batch: Sequence[JobTransition],
     *,
     count_as: str | None = None,
     count_fenced_as: str | None = None,
     unavailable: Unavailable | None = None,
     instead: Instead | None = None,
-) -> list[Judged]:
-    """Those whose verdict stands in MongoDB: all but the ones that were taken away meanwhile, and
-    those that MongoDB refuses, none of which holds up its neighbours.
+) -> list[JobTransition]:
+    """Those whose transition stands in MongoDB: all but the ones that were taken away meanwhile,
+    and those that MongoDB refuses, none of which holds up its neighbours.
 
     Counts just these, under their types and, as `count_as`, among the workers' own counts; what was
     taken away as `count_fenced_as`. `unavailable` is asked where nothing can be said of the
-    verdicts; without it, `StoreUnavailable` is raised. `instead`: what to write in place of a
-    verdict that is refused.
+    transitions; without it, `StoreUnavailable` is raised. `instead`: what to write in place of a
+    transition that is refused.
     """
     finishing = _Finishing(
         store, counters, count_as, count_fenced_as, unavailable or _raised, instead
@@ -62,7 +62,7 @@ class _Finishing:
     unavailable: Unavailable
     instead: Instead | None
 
-    def finish(self, batch: Sequence[Judged]) -> list[Judged]:
+    def finish(self, batch: Sequence[JobTransition]) -> list[JobTransition]:
         try:
             fenced = self._write(batch)
         except StoreUnavailable:
@@ -77,7 +77,7 @@ class _Finishing:
         self._count(standing, len(fenced))
         return list(standing)
 
-    def _write(self, batch: Sequence[Judged]) -> set[str] | None:
+    def _write(self, batch: Sequence[JobTransition]) -> set[str] | None:
         """The ids of those that were taken away; None: the batch is left as it is."""
         while True:
             try:
@@ -86,23 +86,23 @@ class _Finishing:
                 if not self.unavailable(error, len(batch)):
                     return None
 
-    def _finish_apart(self, batch: Sequence[Judged]) -> list[Judged]:
+    def _finish_apart(self, batch: Sequence[JobTransition]) -> list[JobTransition]:
         """Of a batch that was refused: each half for itself, down to the one that it is for."""
         middle = len(batch) // 2
         if middle:
             return self.finish(batch[:middle]) + self.finish(batch[middle:])
-        ((job, verdict),) = batch
+        ((job, transition),) = batch
         _log.exception("an outcome can't be stored", extra={"event_id": job.id})
         if self.instead is None:
             return []
         last_try = dataclasses.replace(self, instead=None)
-        return last_try.finish([(job, self.instead(verdict))])
+        return last_try.finish([(job, self.instead(transition))])
 
-    def _count(self, standing: Sequence[Judged], fenced: int) -> None:
-        """The verdicts stand whatever becomes of their counts."""
+    def _count(self, standing: Sequence[JobTransition], fenced: int) -> None:
+        """The transitions stand whatever becomes of their counts."""
         deltas = Deltas()
-        for job, verdict in standing:
-            observe(deltas, job, verdict)
+        for job, transition in standing:
+            observe(deltas, job, transition)
         if fenced and self.count_fenced_as is not None:
             _log.warning("%d late outcomes were fenced off", fenced)
         for name, count in ((self.count_as, len(standing)), (self.count_fenced_as, fenced)):

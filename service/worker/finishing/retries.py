@@ -11,7 +11,7 @@ from service.clock import ServerClock
 from service.job import FINAL, JobStatus
 from service.queue.broker import PulseBroker
 from service.queue.letters import bundled
-from service.worker.finishing.committer import Settled
+from service.worker.finishing.committer import Finished
 
 
 class RetriesBridge:
@@ -21,30 +21,30 @@ class RetriesBridge:
     def __init__(self, broker: PulseBroker, clock: ServerClock) -> None:
         self._broker, self._clock = broker, clock
 
-    def follow_up(self, written: Sequence[Settled]) -> None:
+    def follow_up(self, written: Sequence[Finished]) -> None:
         """Raises `redis.RedisError`: then the sweep sends what didn't go out."""
         with self._broker.gathering() as gathered:
-            for settled in written:
-                if (exception := self._failure(settled)) is not None:
-                    self._pass_on(settled, exception)
+            for finished in written:
+                if (exception := self._failure(finished)) is not None:
+                    self._pass_on(finished, exception)
         self._broker.enqueue_later([(m, delay) for m, delay in gathered if delay is not None])
         letters = [message for message, delay in gathered if delay is None]
         if letters:
             self._broker.enqueue_together(bundled(letters))
 
-    def _failure(self, settled: Settled) -> Exception | None:
+    def _failure(self, finished: Finished) -> Exception | None:
         """What `Retries` should take the end of the run for, if it concerns it."""
-        verdict = settled.verdict
-        if verdict.error is None or not verdict.charged:
+        transition = finished.transition
+        if transition.error is None or not transition.charged:
             return None
-        if verdict.status is JobStatus.PENDING and verdict.next_attempt_at is not None:
-            wait = verdict.next_attempt_at - self._clock.now()
+        if transition.status is JobStatus.PENDING and transition.next_attempt_at is not None:
+            wait = transition.next_attempt_at - self._clock.now()
             return dramatiq.Retry(delay=max(1, int(wait.total_seconds() * 1000)))
-        return RuntimeError(verdict.error["message"]) if verdict.status in FINAL else None
+        return RuntimeError(transition.error["message"]) if transition.status in FINAL else None
 
-    def _pass_on(self, settled: Settled, exception: Exception) -> None:
+    def _pass_on(self, finished: Finished, exception: Exception) -> None:
         for middleware in self._broker.middleware:
             if isinstance(middleware, Retries):
                 middleware.after_process_message(  # type: ignore[no-untyped-call]
-                    self._broker, settled.held.message, exception=exception
+                    self._broker, finished.held.message, exception=exception
                 )

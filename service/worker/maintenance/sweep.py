@@ -12,12 +12,12 @@ from typing import Any
 
 from service.crash import crash_point
 from service.errors import StoreUnavailable
-from service.job import Hint, JobStatus, Priority, Verdict, judge_stranded
+from service.job import Hint, JobStatus, Priority, Transition, transition_after_death
 from service.queue.broker import DEAD_LETTER_QUEUE, PulseBroker
 from service.queue.letters import bundled
 from service.queue.messages import job_id_of
 from service.store import Counters, JobStore, WorkerStore
-from service.worker.finishing.finisher import Judged, finish
+from service.worker.finishing.finisher import JobTransition, finish
 
 _log = logging.getLogger(__name__)
 DISPATCH_AFTER = timedelta(seconds=1)
@@ -47,7 +47,7 @@ def rescue(
     for worker in workers.dead_among(store.held.holders(), believe_heartbeats):
         try:
             for rescued in _rescue_from(worker, store, counters, now):
-                hints += [job.hint for job, verdict in rescued if _may_run_again(verdict)]
+                hints += [job.hint for job, transition in rescued if _may_run_again(transition)]
         except Exception:
             _log.exception("a dead worker's jobs are not all rescued", extra={"worker": worker})
     return hints
@@ -55,14 +55,14 @@ def rescue(
 
 def _rescue_from(
     worker: str, store: JobStore, counters: Counters, now: datetime
-) -> Iterator[list[Judged]]:
+) -> Iterator[list[JobTransition]]:
     """What of the worker's jobs is rescued, some hundreds at a time: no command takes longer
     the more it held. How many that were is noted before."""
     store.held.rescues.begin(worker)
     after = ""
     while stranded := store.held.stranded(worker, after=after):
         after = stranded[-1].job.id
-        batch = [(s.job, judge_stranded(s, now)) for s in stranded]
+        batch = [(s.job, transition_after_death(s, now)) for s in stranded]
         rescued = finish(store, counters, batch, count_as="rescued", unavailable=_leave)
         _log.warning("rescued %d jobs of a dead worker", len(rescued), extra={"worker": worker})
         yield rescued
@@ -75,9 +75,9 @@ def _leave(error: StoreUnavailable, jobs: int) -> bool:
     return False
 
 
-def _may_run_again(verdict: Verdict) -> bool:
+def _may_run_again(transition: Transition) -> bool:
     """Whether just anybody may; suspects are looked for by themselves."""
-    return verdict.status is JobStatus.PENDING and verdict.company is None
+    return transition.status is JobStatus.PENDING and transition.company is None
 
 
 def is_needed(
