@@ -26,6 +26,7 @@ from dramatiq.middleware import Middleware
 
 from service.concurrency.delay_queue import DelayQueue
 from service.job import Hint, Priority
+from service.queue.lanes import Lanes
 from service.queue.messages import encoded_hint
 
 _log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class PulseBroker(RedisBroker):
             client=client, middleware=list(middleware), maintenance_chance=0
         )
         self._window = window
+        self.lanes = Lanes(client, self.namespace, window)
         self._consumer_factory = consumer_factory
         self._enqueue_script = self._script("enqueue")
         self._fetch_script = self._script("fetch")
