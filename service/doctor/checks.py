@@ -158,17 +158,25 @@ class Checkup:
         return {queue for worker in self._stores.workers.alive() for queue in worker["queues"]}
 
     def unserved(self) -> Found:
+        before = self._clock.now() - OVERDUE
         return {
             queue: f"{queue}: waits since {job_since:%Y-%m-%d %H:%M:%S} UTC"
-            for queue in self._stores.audit.pending_queues()
+            for queue, types in self._pending().items()
             if queue not in self._served
-            if (job_since := self._stores.listing.oldest_due(queue, self._clock.now() - OVERDUE))
+            if (job_since := self._stores.listing.oldest_due(types, before))
         }
+
+    def _pending(self) -> dict[str, list[str]]:
+        """The types that have pending jobs, by queue."""
+        by_queue: dict[str, list[str]] = {}
+        for job_type, queue in self._stores.audit.pending_types().items():
+            by_queue.setdefault(queue, []).append(job_type)
+        return by_queue
 
     def lost(self) -> Found:
         found: dict[str, str] = {}
-        for queue in self._stores.audit.pending_queues():
-            due = self._stores.audit.overdue(queue, self._clock.now() - OVERDUE, _MOST)
+        for job_type, queue in self._stores.audit.pending_types().items():
+            due = self._stores.audit.overdue(job_type, self._clock.now() - OVERDUE, _MOST)
             if due and not self._broker.has_overflow(queue):
                 known = {job_id for _, job_id in self._messages(queue)}
                 found |= {job_id: job_id for job_id in due if job_id not in known}
@@ -190,11 +198,11 @@ class Checkup:
         return {job["_id"]: job["_id"] for job in waiting}
 
     def idle_overflow(self) -> Found:
-        now = self._clock.now()
+        now, pending = self._clock.now(), self._pending()
         return {
             queue: queue
             for queue in self._queues_in_redis("overflow")
-            if self._stores.listing.oldest_due(queue, now) is None
+            if self._stores.listing.oldest_due(pending.get(queue, []), now) is None
         }
 
     def stale(self) -> Found:

@@ -196,8 +196,8 @@ class WorkerProcess:
         """Suspects come from deaths."""
         if not self._suspects_vigil.is_due:
             return
-        types = [t.name for t in self._catalog]
-        if self.store.waiting.suspects(self._queues, types, self.clock.now(), 1):
+        types = [t.name for t in self._catalog if t.queue in self._queues]
+        if self.store.waiting.suspects(types, self.clock.now(), 1):
             self._supply.suspects_wait.set()
             self._suspects_vigil.call()
         else:
@@ -259,9 +259,10 @@ class WorkerProcess:
                 self._send_hints(now, now - _RECENT)
 
     def _send_hints(self, now: datetime, since: datetime | None = None) -> None:
-        queues = self._catalog.queues
-        for queue in queues if sweep.is_needed(self.store, queues, now, since) else []:
-            types = [t.name for t in self._catalog if t.queue == queue]
+        known = [t.name for t in self._catalog]
+        if not sweep.is_needed(self.store, known, now, since):
+            return
+        for queue, types in self._catalog.types_by_queue.items():
             sweep.dispatch(self.store, self._broker, queue, types, now, since=since)
 
     @property
@@ -276,6 +277,8 @@ class WorkerProcess:
             for queue in self._catalog.queues:
                 sweep.clear_orphans(self.store, self._broker, queue)
             self._workers.forget_older_than(_FORGET_WORKERS_SECONDS)
+        if self._leader.is_held:
+            self._stores.drop_former_indexes()
 
     def look_at_redis(self) -> None:
         """Whether Redis can be used: where it can't, jobs come straight from MongoDB."""

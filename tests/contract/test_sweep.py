@@ -304,7 +304,6 @@ def test_claimed_final_and_unknown_jobs_are_not_dispatched(
     claimed(store, at=ago(9))
     failed(store, at=ago(9))
     accept(store, at=ago(9), type="new")
-    accept(store, at=ago(9), queue="mail")
     assert dispatch(store, broker) == 0
 
 

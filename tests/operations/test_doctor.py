@@ -101,7 +101,7 @@ def test_no_job_is_lost_while_the_overflow_is_set(
 def test_jobs_that_no_worker_takes_are_found(
     checkup: Checkup, store: JobStore, worker: str
 ) -> None:
-    accept(store, at=ago(60), queue="mail")
+    accept(store, at=ago(60), queue="mail", type="sms")
     accept(store, at=ago(60), queue="default")
     finding = found(checkup, "queues without a worker")
     assert finding.count == 1

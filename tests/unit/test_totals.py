@@ -32,7 +32,9 @@ def make_totals(**listing: Any) -> Totals:
         workers=SimpleNamespace(alive=list),
         sweep=SimpleNamespace(age_seconds=lambda: 0.5),
     )
-    return Totals(stores, lambda: ["default", "mail"], ServerClock(), lambda: None)
+    return Totals(
+        stores, lambda: {"default": ["email"], "mail": ["sms"]}, ServerClock(), lambda: None
+    )
 
 
 def snapshot(**listing: Any) -> Snapshot:
@@ -62,8 +64,8 @@ def test_what_cannot_be_counted_takes_nothing_else_away(name: str, lost: str) ->
 
 
 def test_a_queue_that_cannot_be_counted_takes_no_other_away() -> None:
-    def depth(queue: str, _now: datetime) -> int:
-        if queue == "mail":
+    def depth(types: list[str], _now: datetime) -> int:
+        if types == ["sms"]:
             raise StoreLate("too many to count")
         return 3
 

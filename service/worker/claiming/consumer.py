@@ -440,7 +440,7 @@ class JobConsumer(Consumer):
         types = [t.name for t in self._types]
 
         def claim(now: datetime, most_bytes: float) -> list[Job]:
-            waiting = supply.store.waiting.suspects([self._queue], types, now, _MOST)
+            waiting = supply.store.waiting.suspects(types, now, _MOST)
             if not waiting:
                 supply.suspects_wait.clear()
                 return []

@@ -74,12 +74,11 @@ class DueJobs:
     def _of(self, priority: str, limit: int, skip: int, types: Sequence[str]) -> list[Hint]:
         since, began = self._frontier.since(priority, types), time.monotonic()
         found = self._supply.store.waiting.due(
-            self._queue,
+            types,
             priority,
             self._supply.clock.now(),
             limit=limit,
             skip=skip,
-            types=types,
             since=since,
         )
         took = time.monotonic() - began if since is None else 0.0

@@ -95,11 +95,11 @@ def _may_run_again(verdict: Verdict) -> bool:
 
 
 def is_needed(
-    store: JobStore, queues: Sequence[str], now: datetime, since: datetime | None = None
+    store: JobStore, types: Sequence[str], now: datetime, since: datetime | None = None
 ) -> bool:
-    """Whether there is anything for `dispatch` to look at: one small question for all queues, which
+    """Whether there is anything for `dispatch` to look at: one small question for all types, which
     is all that a quiet system costs."""
-    return store.waiting.any_due(queues, now - DISPATCH_AFTER, since)
+    return store.waiting.any_due(types, now - DISPATCH_AFTER, since)
 
 
 def dispatch(
@@ -120,9 +120,7 @@ def dispatch(
     due: list[Hint] = []
     for priority in Priority:
         before = now - DISPATCH_AFTER
-        found = store.waiting.due(
-            queue, priority, before, limit=_DISPATCH_MOST, types=types, since=since
-        )
+        found = store.waiting.due(types, priority, before, limit=_DISPATCH_MOST, since=since)
         due += found.hints
     if not due:
         return 0
