@@ -34,9 +34,11 @@ _PRIORITIES = (Priority.HIGH.value, Priority.NORMAL.value, Priority.LOW.value)
 _NUMBERS = {priority: number for number, priority in enumerate(_PRIORITIES, 1)}
 _TELL_OF = 300
 """So many lanes that have something are told of at most: random ones where there are more."""
-_LOCK_SECONDS = 10.0
+_LOCK_SECONDS = 5.0
 """So long nobody else pours a lane whose pourer says nothing more."""
 _POURS = 4
+_ALL_WINDOWS, _LEAST_WINDOW = 10, 64
+"""As in `lua/lanes/common.lua`."""
 
 
 class Taken(NamedTuple):
@@ -129,6 +131,11 @@ class Lanes(Pours):
         return hint
 
     # what there is
+
+    def window_of_one(self) -> int:
+        """How many hints a lane may have now: fewer, the more lanes there are."""
+        lanes = max(1, int(self._client.scard(self._keys.known)))
+        return min(self._window, max(_LEAST_WINDOW, _ALL_WINDOWS * self._window // lanes))
 
     def known(self) -> set[Lane]:
         """All lanes that have hints in their lists, or an overflow."""

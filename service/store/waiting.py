@@ -113,6 +113,12 @@ class WaitingJobs:
             if after in wanted:
                 yield after
 
+    def still_pending(self, job_ids: Sequence[str]) -> set[str]:
+        """Those of the jobs that wait, be they due or not."""
+        query = {"_id": {"$in": list(job_ids)}, "status": "pending"}
+        with mongo_errors():
+            return {d["_id"] for d in self._jobs.find(query, {"_id": 1}, hint="_id_")}
+
     def suspects(self, types: Iterable[str], now: datetime, limit: int) -> list[tuple[str, int]]:
         """Due jobs of these types that were held by a process that died: id and the company they
         may have."""
