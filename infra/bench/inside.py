@@ -38,6 +38,7 @@ def sweep_on(stack: Stack) -> Iterator[Callable[[], None]]:
     from actors import dead_letter
     from service.worker.build import build_broker
     from service.worker.maintenance import sweep
+    from service.worker.maintenance.dispatch import dispatch
 
     settings = Settings(redis_url=stack.redis_server.url, mongodb_uri=stack.mongo_server.url)
     database = mongo.connect(settings)
@@ -47,10 +48,7 @@ def sweep_on(stack: Stack) -> Iterator[Callable[[], None]]:
     def tick() -> None:
         now = clock.now()
         sweep.rescue(stores.jobs, stores.workers, stores.counters, now)
-        needed = sweep.is_needed(stores.jobs, types.queues, now)
-        for queue in types.queues if needed else []:
-            names = [t.name for t in types if t.queue == queue]
-            sweep.dispatch(stores.jobs, broker, queue, names, now)
+        dispatch(stores.jobs, broker.lanes, {t.name: t.queue for t in types}, now)
         sweep.send_dead_letters(stores.jobs, broker, DEAD_LETTER_ACTOR, now)
 
     try:

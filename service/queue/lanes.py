@@ -147,6 +147,18 @@ class Lanes(Pours):
         if names := [lane.name for lane in lanes]:
             self._client.sadd(self._keys.known, *names)
 
+    def all_hints(self) -> list[Hint]:
+        """Every hint that Redis holds, in lanes or fronts: a long look, for people who ask."""
+        keys = [(lane.queue, key) for lane in self.known() for key in self._keys.lists(lane)]
+        fronts = self._client.scan_iter(match=self._keys.front("*"), count=1_000)
+        keys += [(self._keys.queue_of_front(front), front.decode()) for front in fronts]
+        found: list[Hint] = []
+        for queue, key in keys:
+            messages: Any = self._client.lrange(key, 0, -1)
+            hints = [hint_in(queue, message) for message in messages]
+            found += [hint for hint in hints if hint is not None]
+        return found
+
     def listed(self, lane: Lane) -> set[str]:
         """The jobs of the lane that have a hint; those in its queue's front may be of others."""
         pipeline = self._client.pipeline(transaction=False)

@@ -35,6 +35,8 @@ from service.worker.claiming.unheld import release_unheld
 from service.worker.finishing.committer import Committer, Settled
 from service.worker.fleet.lease import Lease
 from service.worker.maintenance import sweep
+from service.worker.maintenance.adopt import adopt
+from service.worker.maintenance.dispatch import dispatch
 from service.worker.registry import Held, Registry
 from service.worker.running.runner import Runner
 from service.worker.running.time_limits import HandlerTimeLimit
@@ -251,6 +253,7 @@ class WorkerProcess:
         what has become so lately."""
         if self._supply.redis_away.is_set():
             return
+        adopt(self._broker, self._catalog, self._counters)
         if self._dispatch_pace.is_due:
             with self._dispatch_pace.look():
                 self._send_hints(now)
@@ -259,11 +262,8 @@ class WorkerProcess:
                 self._send_hints(now, now - _RECENT)
 
     def _send_hints(self, now: datetime, since: datetime | None = None) -> None:
-        known = [t.name for t in self._catalog]
-        if not sweep.is_needed(self.store, known, now, since):
-            return
-        for queue, types in self._catalog.types_by_queue.items():
-            sweep.dispatch(self.store, self._broker, queue, types, now, since=since)
+        queues = {t.name: t.queue for t in self._catalog}
+        dispatch(self.store, self._broker.lanes, queues, now, since=since)
 
     @property
     def _leads(self) -> bool:
@@ -273,7 +273,7 @@ class WorkerProcess:
         """What needs doing now and then."""
         self._release_unheld()
         if self._leader.is_held and not self._supply.redis_away.is_set():
-            sweep.clear_leftovers(self._broker, self.clock.now_ms())
+            self._broker.give_back_of_the_dead(self.clock.now_ms())
             for queue in self._catalog.queues:
                 sweep.clear_orphans(self.store, self._broker, queue)
             self._workers.forget_older_than(_FORGET_WORKERS_SECONDS)
