@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+import redis
 from dramatiq.broker import MessageProxy
 from marshmallow import Schema
 
@@ -14,6 +15,7 @@ from service.catalog import AnyPayload, Catalog, EventType
 from service.clock import from_ms, to_ms
 from service.ids import new_id
 from service.job import Ending, Hint, Job, NewEvent, Outcome, Verdict, judge
+from service.queue.lanes import Lanes
 from service.queue.messages import hint_message
 from service.store import JobStore, Worker
 from service.store.documents import new_document
@@ -150,6 +152,16 @@ def verdict(outcome: Outcome = Outcome.COMPLETED, job: Job | None = None, **over
 def make_hint(**over: Any) -> Hint:
     fields = {"job_id": new_id(to_ms(NOW)), "type": "email", "queue": "default"}
     return Hint(**({"priority": "normal"} | fields | over))
+
+
+def hints_in(client: redis.Redis) -> list[Hint]:
+    """All hints that lie in Redis."""
+    return Lanes(client, "dramatiq", 1).all_hints()
+
+
+def put_hints(client: redis.Redis, hints: Sequence[Hint]) -> None:
+    """Puts hints into Redis, however many there are, and wakes who waits."""
+    Lanes(client, "dramatiq", 1).give_back(hints, wake=True)
 
 
 # event types and what a worker holds

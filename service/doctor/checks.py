@@ -169,14 +169,14 @@ class Checkup:
     def _pending(self) -> dict[str, list[str]]:
         """The types that have pending jobs, by queue."""
         by_queue: dict[str, list[str]] = {}
-        for job_type, queue in self._stores.audit.pending_types().items():
+        for job_type, queue in self._stores.listing.pending_types().items():
             by_queue.setdefault(queue, []).append(job_type)
         return by_queue
 
     def lost(self) -> Found:
         lanes, found = self._broker.lanes, dict[str, str]()
         known = lanes.known()
-        for job_type, queue in self._stores.audit.pending_types().items():
+        for job_type, queue in self._stores.listing.pending_types().items():
             due = self._stores.audit.overdue(job_type, self._clock.now() - OVERDUE, _MOST)
             of_type = {lane for lane in known if lane.type == job_type} | {Lane(queue, job_type)}
             if due and not lanes.with_overflow(list(of_type)):

@@ -99,7 +99,7 @@ class Totals:
         that is so of all."""
         now, known = self._clock.now(), dict[str, Number]()
         late: StoreLate | None = None
-        for queue, types in self._types_by_queue().items():
+        for queue, types in self._all_types().items():
             try:
                 known[queue] = read(types, now)
             except StoreLate as error:
@@ -107,6 +107,14 @@ class Totals:
         if late is not None and not known:
             raise late
         return known
+
+    def _all_types(self) -> dict[str, list[str]]:
+        """By queue: the types that are known here, and others that have something pending."""
+        by_queue = {queue: list(types) for queue, types in self._types_by_queue().items()}
+        known = [name for types in by_queue.values() for name in types]
+        for name, queue in self._stores.listing.pending_types(besides=known).items():
+            by_queue.setdefault(queue, []).append(name)
+        return by_queue
 
     def _oldest(self, types: Sequence[str], now: datetime) -> float:
         since = self._stores.listing.oldest_due(types, now)

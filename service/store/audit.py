@@ -40,22 +40,6 @@ class Audit:
                 faulty[name] = "not as declared"
         return faulty
 
-    def pending_types(self) -> dict[str, str]:
-        """The types that have pending jobs, each with its queue; one look into the index each,
-        however many wait."""
-        queues: dict[str, str] = {}
-        after = ""
-        while True:
-            query: Document = {"status": "pending", "type": {"$gt": after}}
-            with mongo_errors():
-                found = self._jobs.find_one(
-                    query, {"type": 1, "queue": 1}, sort=[("type", 1)], hint="lanes"
-                )
-            if found is None:
-                return queues
-            after = found["type"]
-            queues[after] = found["queue"]
-
     def overdue(self, job_type: str, before: datetime, limit: int) -> list[str]:
         """Jobs of the type that have been due since before then, oldest first; at most `limit` of
         each priority."""

@@ -111,6 +111,25 @@ class Listing:
         with mongo_errors():
             return self._jobs.count_documents({"status": "processing"})
 
+    def pending_types(self, *, besides: Sequence[str] = ()) -> dict[str, str]:
+        """The types, other than these, that have pending jobs, each with the queue of its first
+        one; one look into the index each, however many wait."""
+        queues: dict[str, str] = {}
+        after = ""
+        while True:
+            others = {"$nin": list(besides), "$gt": after}
+            with mongo_errors():
+                found = self._jobs.find_one(
+                    {**_PENDING, "type": others},
+                    {"type": 1, "queue": 1},
+                    sort=[("type", 1)],
+                    hint="lanes",
+                )
+            if found is None:
+                return queues
+            after = found["type"]
+            queues[after] = found["queue"]
+
     def oldest_due(self, types: Sequence[str], now: datetime) -> datetime | None:
         """Since when the longest-waiting due job of these types has been due."""
         groups = [types[i : i + MOST_TYPES] for i in range(0, len(types), MOST_TYPES)]

@@ -183,6 +183,10 @@ QUERIES: dict[str, tuple[Callable[[Asked], Any], set[str]]] = {
     "depth": (lambda a: a.listing.depth(TYPES, NOW), {"IXSCAN lanes"}),
     "scheduled": (lambda a: a.listing.scheduled(TYPES, NOW), {"IXSCAN lanes"}),
     "oldest due": (lambda a: a.listing.oldest_due(TYPES, NOW), {"IXSCAN lanes"}),
+    "pending types": (
+        lambda a: a.listing.pending_types(besides=["email"]),
+        {"IXSCAN lanes"},
+    ),
     "how many to retry": (
         lambda a: a.listing.count_retryable(Filter(status="cancelled"), time.monotonic() + 9),
         {"IXSCAN by_status"},

@@ -296,6 +296,17 @@ def test_a_gauge_counts_no_further_than_its_bound(
     assert listing.scheduled(["email"], ago(60)) == 5
 
 
+def test_types_with_pending_jobs_are_told_of_with_their_queue(
+    store: JobStore, listing: Listing
+) -> None:
+    accept(store, type="sms", queue="mail")
+    accept(store, delay_ms=5_000)
+    claimed(store, type="running")
+    assert listing.pending_types() == {"email": "default", "sms": "mail"}
+    assert listing.pending_types(besides=["email", "other"]) == {"sms": "mail"}
+    assert listing.pending_types(besides=["email", "sms"]) == {}
+
+
 def test_the_oldest_due_job_may_have_any_priority(store: JobStore, listing: Listing) -> None:
     assert listing.oldest_due(["email", "other"], NOW) is None
     accept(store, at=ago(5), priority="normal")

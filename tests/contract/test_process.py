@@ -38,6 +38,7 @@ from tests.factories import (
     ending,
     eventually,
     failed,
+    hints_in,
     make_catalog,
     make_held,
     make_type,
@@ -420,7 +421,7 @@ def test_a_failed_attempt_is_hinted_at_again_after_its_wait(process: WorkerProce
         held, ending(Outcome.ERROR, finished_at=process.clock.now(), delay_ms=50)
     )
     client = process._broker.client
-    assert eventually(lambda: client.llen("dramatiq:default") == 1)
+    assert len(eventually(lambda: hints_in(client))) == 1
     assert status(process, held) == ("pending", 1)
 
 
@@ -438,6 +439,7 @@ def test_nothing_follows_any_other_end(process: WorkerProcess, outcome: Outcome)
     assert eventually(lambda: status(process, held)[0] == outcome)
     assert process._committer.flush(2)
     assert process._broker.client.keys("dramatiq:*.msgs") == []
+    assert hints_in(process._broker.client) == []
 
 
 def test_progress_is_written_without_keeping_the_handler(process: WorkerProcess) -> None:
@@ -466,7 +468,7 @@ def test_a_process_that_stops_gives_back_what_has_not_started_and_says_goodbye(
     assert process.finish()
     assert status(process, held) == ("pending", 0)
     assert workers.all() == []
-    assert process._broker.client.llen("dramatiq:default") == 1
+    assert [h.job_id for h in hints_in(process._broker.client)] == [held.job.id]
 
 
 @pytest.mark.parametrize("during", ["read_clock", "beat"])
