@@ -18,6 +18,7 @@ import redis
 from service.clock import ServerClock
 from service.errors import StoreUnavailable
 from service.queue.broker import DEAD_LETTER_QUEUE, PulseBroker
+from service.queue.lanes import Lane
 from service.queue.messages import job_id_of
 from service.runtime import preflight
 from service.store import Stores
@@ -26,7 +27,6 @@ OVERDUE = timedelta(seconds=5)
 """How long a due job may be without a message: the sweep sends one after a second or two."""
 DEAD_LETTER_OVERDUE = timedelta(seconds=30)
 _MOST = 20_000
-_SCAN = 1_000
 _COUNTING_SECONDS = 0.5
 _OPEN = frozenset({"pending", "processing"})
 
@@ -158,26 +158,31 @@ class Checkup:
         return {queue for worker in self._stores.workers.alive() for queue in worker["queues"]}
 
     def unserved(self) -> Found:
+        before = self._clock.now() - OVERDUE
         return {
             queue: f"{queue}: waits since {job_since:%Y-%m-%d %H:%M:%S} UTC"
-            for queue in self._stores.audit.pending_queues()
+            for queue, types in self._pending().items()
             if queue not in self._served
-            if (job_since := self._stores.listing.oldest_due(queue, self._clock.now() - OVERDUE))
+            if (job_since := self._stores.listing.oldest_due(types, before))
         }
 
-    def lost(self) -> Found:
-        found: dict[str, str] = {}
-        for queue in self._stores.audit.pending_queues():
-            due = self._stores.audit.overdue(queue, self._clock.now() - OVERDUE, _MOST)
-            if due and not self._broker.has_overflow(queue):
-                known = {job_id for _, job_id in self._messages(queue)}
-                found |= {job_id: job_id for job_id in due if job_id not in known}
-        return found
+    def _pending(self) -> dict[str, list[str]]:
+        """The types that have pending jobs, by queue."""
+        by_queue: dict[str, list[str]] = {}
+        for job_type, queue in self._stores.listing.pending_types().items():
+            by_queue.setdefault(queue, []).append(job_type)
+        return by_queue
 
-    def _messages(self, queue: str) -> list[tuple[str, str]]:
-        """Every message of the queue in Redis, fetched ones included: its key and its job's id."""
-        rows = self._broker.client.hscan_iter(self._broker.messages_key(queue), count=_SCAN)
-        return [(repr(key), job_id_of(key)) for key, _ in rows]
+    def lost(self) -> Found:
+        lanes, found = self._broker.lanes, dict[str, str]()
+        known = lanes.known()
+        for job_type, queue in self._stores.listing.pending_types().items():
+            due = self._stores.audit.overdue(job_type, self._clock.now() - OVERDUE, _MOST)
+            of_type = {lane for lane in known if lane.type == job_type} | {Lane(queue, job_type)}
+            if due and not lanes.with_overflow(list(of_type)):
+                listed = {job_id for lane in of_type for job_id in lanes.listed(lane)}
+                found |= {job_id: job_id for job_id in due if job_id not in listed}
+        return found
 
     def stranded(self) -> Found:
         dead = self._stores.workers.dead_among(self._stores.jobs.held.holders())
@@ -190,30 +195,27 @@ class Checkup:
         return {job["_id"]: job["_id"] for job in waiting}
 
     def idle_overflow(self) -> Found:
-        now = self._clock.now()
+        lanes, now = self._broker.lanes, self._clock.now()
         return {
-            queue: queue
-            for queue in self._queues_in_redis("overflow")
-            if self._stores.listing.oldest_due(queue, now) is None
+            lane.name: lane.name
+            for lane in sorted(lanes.with_overflow(list(lanes.known())))
+            if self._stores.listing.oldest_due([lane.type], now) is None
         }
 
     def stale(self) -> Found:
-        found: dict[str, str] = {}
-        for queue in self._queues_in_redis("msgs"):
-            messages = self._messages(queue) if queue != DEAD_LETTER_QUEUE else []
-            status = self._stores.audit.statuses([job_id for _, job_id in messages])
-            found |= {
-                key: f"{queue}: {job_id} ({status.get(job_id, 'no such job')})"
-                for key, job_id in messages
-                if status.get(job_id) not in _OPEN
-            }
-        return found
-
-    def _queues_in_redis(self, suffix: str) -> list[str]:
-        """The queues that have such a key, known to a worker or not."""
-        prefix, suffix = f"{self._broker.namespace}:", f".{suffix}"
-        keys = self._broker.client.scan_iter(match=f"{prefix}*{suffix}", count=_SCAN)
-        return sorted({bytes(k).decode().removeprefix(prefix).removesuffix(suffix) for k in keys})
+        hints = [(hint.queue, hint.job_id) for hint in self._broker.lanes.all_hints()]
+        hints += [
+            (queue, job_id_of(key))
+            for queue in self._broker.queues_with_messages()
+            if queue != DEAD_LETTER_QUEUE
+            for key in self._broker.stored_keys(queue)
+        ]
+        status = self._stores.audit.statuses([job_id for _, job_id in hints])
+        return {
+            f"{queue}/{job_id}": f"{queue}: {job_id} ({status.get(job_id, 'no such job')})"
+            for queue, job_id in hints
+            if status.get(job_id) not in _OPEN
+        }
 
     # counts
 

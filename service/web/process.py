@@ -81,7 +81,7 @@ class WebProcess:
         self.changes = Changes(stores, self.follow_up, clock, self.waiting.tell)
         self.backlog = Backlog(self._count_waiting, settings.max_backlog_jobs)
         self.http_times = HttpTimes(stores.counters)
-        self.totals = Totals(stores, lambda: catalog.queues, clock, broker.probe)
+        self.totals = Totals(stores, lambda: catalog.types_by_queue, clock, broker.probe)
         self.health = Health(broker.probe, self._read_workers)
         self._clock_reader = _ClockReader(stores, clock)
 

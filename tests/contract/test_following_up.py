@@ -7,7 +7,7 @@ import pytest
 from service.job import Outcome
 from service.worker.process import WorkerProcess
 from tests.contract.worker_process import hold, status
-from tests.factories import ending, eventually
+from tests.factories import ending, eventually, hints_in
 
 
 def test_a_failed_attempt_is_hinted_at_again_after_its_wait(process: WorkerProcess) -> None:
@@ -16,7 +16,7 @@ def test_a_failed_attempt_is_hinted_at_again_after_its_wait(process: WorkerProce
         held, ending(Outcome.ERROR, finished_at=process.clock.now(), delay_ms=50)
     )
     client = process._broker.client
-    assert eventually(lambda: client.llen("dramatiq:default") == 1)
+    assert eventually(lambda: hints_in(client))
     assert status(process, held) == ("pending", 1)
 
 

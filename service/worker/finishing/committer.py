@@ -1,7 +1,6 @@
 """Writes outcomes together: one bulk write, then one round trip to Redis, for all that has ended.
 
-The order is the promise: first MongoDB has the outcome, then the message is acked. Whatever dies in
-between leaves a message whose job is no longer pending, which is a duplicate and harmless.
+The order is the promise: first MongoDB has the outcome, then anybody is told of it.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import logging
 import random
 import threading
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -31,10 +30,12 @@ from service.job import (
 from service.metrics.counts import WORKER_COUNTS, observe
 from service.queue.broker import FINISHED_CHANNEL, PulseBroker
 from service.store import Counters, Deltas, JobStore
-from service.worker.registry import Held, Registry
+from service.worker.holding.in_flight import InFlight
+from service.worker.holding.job import InFlightJob
 
 _log = logging.getLogger(__name__)
 _MOST = 500
+_FEW, _PACE_SECONDS = 100, 0.015
 _RETRY_SECONDS = (0.1, 2.0)
 
 
@@ -42,7 +43,7 @@ _RETRY_SECONDS = (0.1, 2.0)
 class Settled:
     """A job whose outcome is written."""
 
-    held: Held
+    held: InFlightJob
     verdict: Verdict
 
 
@@ -54,22 +55,24 @@ class Committer(threading.Thread):
         store: JobStore,
         counters: Counters,
         broker: PulseBroker,
-        registry: Registry,
+        in_flight: InFlight,
         after: Callable[[Sequence[Settled]], None],
     ) -> None:
         super().__init__(name="committer", daemon=True)
         self._store, self._counters, self._broker = store, counters, broker
-        self._registry, self._after = registry, after
+        self._in_flight, self._after = in_flight, after
         self._rng = random.Random()
-        self._ended: deque[tuple[Held, Ending]] = deque()
+        self._ended: deque[tuple[InFlightJob, Ending]] = deque()
         self._wake = threading.Event()
         self._idle = threading.Event()
         self._idle.set()
         self._stopped = False
+        self._written_at = float("-inf")
+        """Monotonic time at which the last write began."""
 
-    def put(self, held: Held, ending: Ending) -> None:
+    def put(self, held: InFlightJob, ending: Ending) -> None:
         """Hands over how a job's run ended. Of several endings the first one counts."""
-        self._registry.free_place(held, ending.result_bytes)
+        self._in_flight.free_place(held, ending.result_bytes)
         self._idle.clear()
         self._ended.append((held, ending))
         if not self._wake.is_set():
@@ -88,11 +91,21 @@ class Committer(threading.Thread):
             self._wake.wait()
             self._wake.clear()
             while self._ended:
+                self._wait_for_more()
                 self._commit(self._take())
             self._idle.set()
             if self._ended:
                 self._idle.clear()
                 self._wake.set()
+
+    def _wait_for_more(self) -> None:
+        """Where one write follows another, a few outcomes wait for others: each write costs a
+        round trip and the disk, however few they are. What comes alone is written at once."""
+        now = time.monotonic()
+        left = self._written_at + _PACE_SECONDS - now
+        if left > 0 and len(self._ended) < _FEW and not self._stopped:
+            time.sleep(left)
+        self._written_at = time.monotonic()
 
     def _take(self) -> list[Settled]:
         """The next batch. Two claims of one job, as after a freeze, are never in one: what was
@@ -121,7 +134,7 @@ class Committer(threading.Thread):
         crash_point("worker.after_commit")
         # At once: what dies before this leaves the batch uncounted.
         self._count(counts if written == batch else _counts(written), len(batch) - len(written))
-        self._registry.remove(s.held for s in batch)
+        self._in_flight.remove(s.held for s in batch)
         self._tell_redis(batch, written)
         crash_point("worker.after_ack")
         try:
@@ -171,25 +184,16 @@ class Committer(threading.Thread):
             _log.warning("a batch was not counted: %s", error)
 
     def _tell_redis(self, batch: Sequence[Settled], written: Sequence[Settled]) -> None:
-        """Acks, wakes who waits for a result, and offers what was given back to other workers."""
-        keys: dict[tuple[str, bool], list[str | bytes]] = defaultdict(list)
-        for held in (settled.held for settled in batch):
-            if held.message_key is not None:
-                keys[held.message.queue_name, held.popped].append(held.message_key)
+        """Wakes who waits for a result, and offers what was given back to other workers."""
         finals = [s.held.job.id for s in written if s.verdict.status in FINAL]
         released = [s.held.job.hint for s in written if _is_given_back(s.verdict)]
         try:
-            pipeline = self._broker.client.pipeline(transaction=False)
-            for (queue, popped), ids in keys.items():
-                ack = self._broker.forget_many if popped else self._broker.ack_many
-                ack(pipeline, queue, ids)
             if finals:
-                pipeline.publish(FINISHED_CHANNEL, ",".join(finals))
-            pipeline.execute()
+                self._broker.client.publish(FINISHED_CHANNEL, ",".join(finals))
             if released:
                 self._broker.enqueue_many(released)
         except redis.RedisError as error:
-            # Late acks cost only duplicates, and the sweep dispatches what has no message.
+            # Who waits for a result looks by himself, and the sweep dispatches what has no hint.
             _log.warning("Redis was not told of %d outcomes: %s", len(batch), error)
 
 

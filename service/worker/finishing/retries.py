@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import dramatiq
+from dramatiq.broker import MessageProxy
 from dramatiq.middleware import Retries
 
 from service.clock import ServerClock
 from service.job import FINAL, JobStatus
 from service.queue.broker import PulseBroker
+from service.queue.messages import hint_message
 from service.worker.finishing.committer import Settled
 
 
@@ -32,8 +34,9 @@ class RetriesBridge:
                 self._pass_on(settled, RuntimeError(verdict.error["message"]))
 
     def _pass_on(self, settled: Settled, exception: Exception) -> None:
+        message = MessageProxy(hint_message(settled.held.job.hint))
         for middleware in self._broker.middleware:
             if isinstance(middleware, Retries):
                 middleware.after_process_message(  # type: ignore[no-untyped-call]
-                    self._broker, settled.held.message, exception=exception
+                    self._broker, message, exception=exception
                 )
