@@ -209,9 +209,11 @@ class PulseBroker(RedisBroker):
     def queues_with_messages(self) -> list[str]:
         """The queues that have messages in Dramatiq's own keys, known to a process or not. Raises
         `redis.RedisError`."""
-        prefix, ending = f"{self.namespace}:", ".msgs"
-        keys = self.client.scan_iter(match=f"{prefix}*{ending}", count=1_000)
-        names = {bytes(key).decode().removeprefix(prefix).removesuffix(ending) for key in keys}
+        prefix, attempt_result = f"{self.namespace}:", ".msgs"
+        keys = self.client.scan_iter(match=f"{prefix}*{attempt_result}", count=1_000)
+        names = {
+            bytes(key).decode().removeprefix(prefix).removesuffix(attempt_result) for key in keys
+        }
         return sorted(name for name in names if not name.endswith(".XQ"))
 
     def stored_keys(self, queue: str) -> list[bytes]:

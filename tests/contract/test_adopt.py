@@ -47,9 +47,9 @@ def put(connection: redis.Redis, hint: Hint, **changes: Any) -> None:
     """As the web of a former version does it."""
     key, data = encoded_hint(hint)
     base = f"dramatiq:{hint.queue}"
-    ending = "" if hint.priority == "normal" else f":{hint.priority}"
+    attempt_result = "" if hint.priority == "normal" else f":{hint.priority}"
     connection.hset(f"{base}.msgs", key, json.dumps(json.loads(data) | changes))
-    connection.rpush(base + ending, key)
+    connection.rpush(base + attempt_result, key)
 
 
 def taken(broker: PulseBroker) -> list[Hint]:

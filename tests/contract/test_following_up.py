@@ -7,13 +7,13 @@ import pytest
 from service.job import Outcome
 from service.worker.process import WorkerProcess
 from tests.contract.worker_process import hold, status
-from tests.factories import ending, eventually, hints_in
+from tests.factories import attempt_result, eventually, hints_in
 
 
 def test_a_failed_attempt_is_hinted_at_again_after_its_wait(process: WorkerProcess) -> None:
     held = hold(process)
     process._committer.put(
-        held, ending(Outcome.ERROR, finished_at=process.clock.now(), delay_ms=50)
+        held, attempt_result(Outcome.ERROR, finished_at=process.clock.now(), delay_ms=50)
     )
     client = process._broker.client
     assert eventually(lambda: hints_in(client))
@@ -22,7 +22,7 @@ def test_a_failed_attempt_is_hinted_at_again_after_its_wait(process: WorkerProce
 
 def test_a_failed_job_sends_its_dead_letter(process: WorkerProcess) -> None:
     held = hold(process)
-    process._committer.put(held, ending(Outcome.REJECTED, finished_at=process.clock.now()))
+    process._committer.put(held, attempt_result(Outcome.REJECTED, finished_at=process.clock.now()))
     client = process._broker.client
     assert eventually(lambda: client.llen("dramatiq:dead_letter") == 1)
 
@@ -30,7 +30,7 @@ def test_a_failed_job_sends_its_dead_letter(process: WorkerProcess) -> None:
 @pytest.mark.parametrize("outcome", [Outcome.COMPLETED, Outcome.CANCELLED])
 def test_nothing_follows_any_other_end(process: WorkerProcess, outcome: Outcome) -> None:
     held = hold(process)
-    process._committer.put(held, ending(outcome, finished_at=process.clock.now()))
+    process._committer.put(held, attempt_result(outcome, finished_at=process.clock.now()))
     assert eventually(lambda: status(process, held)[0] == outcome)
     assert process._committer.flush(2)
     assert process._broker.client.keys("dramatiq:*.msgs") == []

@@ -12,7 +12,7 @@ from pymongo.database import Database
 from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from infra.servers import MongoServer
-from service.job import Outcome, judge, judge_stranded
+from service.job import Outcome, transition_after, transition_after_death
 from service.settings import Settings
 from service.store import Filter, JobStore, Listing, Stores, ensure_indexes
 from service.store.documents import Retention
@@ -21,8 +21,8 @@ from tests.factories import (
     accept,
     ago,
     ahead,
+    attempt_result,
     claimed,
-    ending,
     finish,
     make_worker,
     new_job_document,
@@ -125,7 +125,9 @@ def fill(store: JobStore) -> None:
         store.new_jobs.accept(documents)
     for number in range(20):
         claimed(store, worker=f"w{number % 3}", idempotency_key=f"k{number}", fingerprint="f")
-    store.outcomes.finish([(s.job, judge_stranded(s, NOW)) for s in store.held.stranded("w2")])
+    store.outcomes.finish(
+        [(s.job, transition_after_death(s, NOW)) for s in store.held.stranded("w2")]
+    )
     for _ in range(20):
         finish(store, claimed(store), Outcome.REJECTED)
 
@@ -236,8 +238,8 @@ def test_every_transition_finds_its_jobs_by_id(asked: Asked) -> None:
 def test_outcomes_find_their_jobs_by_id_alike_or_not_and_late_ones_too(asked: Asked) -> None:
     store = asked.store
     jobs = store.claims.claim([accept(store)["_id"] for _ in range(4)], "w", NOW)
-    alike = [(job, judge(job, ending(result=1), 0)) for job in jobs[:3]]
-    other = [(job, judge(job, ending(Outcome.REJECTED), 0)) for job in jobs[3:]]
+    alike = [(job, transition_after(job, attempt_result(result=1), 0)) for job in jobs[:3]]
+    other = [(job, transition_after(job, attempt_result(Outcome.REJECTED), 0)) for job in jobs[3:]]
     by_the_id_index(asked, lambda: store.outcomes.finish(alike + other))
     by_the_id_index(asked, lambda: store.outcomes.finish(alike + other))
     by_id_only(asked, lambda: store.requests.retry(jobs[3].id, NOW))

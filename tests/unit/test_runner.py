@@ -19,7 +19,7 @@ import structlog
 
 from service.clock import ServerClock
 from service.errors import Cancelled, Reject, RetryLater
-from service.job import Ending, Outcome
+from service.job import AttemptResult, Outcome
 from service.worker.fleet.lease import Lease
 from service.worker.holding.capacity import Capacity
 from service.worker.holding.in_flight import InFlight
@@ -43,14 +43,14 @@ class FakeThreads:
 
 
 class Bench:
-    """A runner, and the endings that it handed over."""
+    """A runner, and the attempt_results that it handed over."""
 
     def __init__(self) -> None:
         self.in_flight = InFlight(Capacity(8, 1_000), Isolation())
         self.threads = FakeThreads()
         self.lease = Lease(60)
         self.lease.renew(time.monotonic())
-        self.endings: list[tuple[InFlightJob, Ending]] = []
+        self.attempt_results: list[tuple[InFlightJob, AttemptResult]] = []
         self.progress: list[Any] = []
         self.clock = ServerClock()
         self.runner = Runner(
@@ -66,9 +66,9 @@ class Bench:
     def _on_progress(self, _held: InFlightJob, value: Any) -> None:
         self.progress.append(value)
 
-    def _put(self, held: InFlightJob, ending: Ending) -> None:
+    def _put(self, held: InFlightJob, attempt_result: AttemptResult) -> None:
         self.in_flight.free_place(held)
-        self.endings.append((held, ending))
+        self.attempt_results.append((held, attempt_result))
 
     def hold(self, handler: Callable[..., Any], **job: Any) -> InFlightJob:
         held = make_held(make_type(handler=handler), **job)
@@ -82,12 +82,14 @@ class Bench:
         else:
             self.runner.run(held.job.id)
 
-    def run(self, handler: Callable[..., Any], **job: Any) -> Ending:
+    def run(self, handler: Callable[..., Any], **job: Any) -> AttemptResult:
         """Runs one job to its end."""
         held = self.hold(handler, **job)
         self.start(held)
-        ((_, ending),) = eventually(lambda: [e for e in self.endings if e[0] is held])
-        return ending
+        ((_, attempt_result),) = eventually(
+            lambda: [e for e in self.attempt_results if e[0] is held]
+        )
+        return attempt_result
 
 
 @pytest.fixture
@@ -313,7 +315,7 @@ def test_hundreds_of_asynchronous_runs_wait_at_once_and_hold_no_thread(bench: Be
     for _ in range(300):
         bench.start(bench.hold(waits))
     assert threading.active_count() <= before
-    eventually(lambda: len(bench.endings) == 300)
+    eventually(lambda: len(bench.attempt_results) == 300)
     assert time.monotonic() - began < 3
 
 
@@ -364,7 +366,7 @@ def test_a_handler_knows_the_time_by_the_servers_clock(bench: Bench) -> None:
 @both_kinds
 def test_what_a_handler_logs_tells_its_job(bench: Bench, kind: Any) -> None:
     end = bench.run(kind(lambda _p, _c: structlog.contextvars.get_contextvars()), attempts=2)
-    (held, _) = bench.endings[0]
+    (held, _) = bench.attempt_results[0]
     assert (end.result["event_id"], end.result["attempt"]) == (held.job.id, 2)
     assert structlog.contextvars.get_contextvars() == {}
 
@@ -384,7 +386,7 @@ def test_a_failed_attempt_is_logged_with_its_cause(
 def test_a_thread_runs_what_is_ready_before_it_goes(bench: Bench) -> None:
     held = [bench.hold(lambda _p, _c: None) for _ in range(200)]
     bench.start(held[0])
-    assert [one for one, _ in bench.endings] == held
+    assert [one for one, _ in bench.attempt_results] == held
     assert bench.threads.called == []
 
 
@@ -396,7 +398,7 @@ def test_a_turn_ends_after_a_while_where_other_messages_wait_for_a_thread(
     bench.threads.messages = bench.in_flight.turns.called + 1
     bench.start(held[0])
     ran = 1 if seconds else 50
-    assert [one for one, _ in bench.endings] == held[:ran]
+    assert [one for one, _ in bench.attempt_results] == held[:ran]
     (called_for,) = bench.threads.called
     assert called_for in held[ran:]
 
@@ -406,7 +408,7 @@ def test_the_thread_that_is_called_in_its_place_runs_the_rest(bench: Bench) -> N
     bench.threads.messages = bench.in_flight.turns.called + 1
     bench.start(held[0])
     bench.start(bench.threads.called[0])
-    assert {one.job.id for one, _ in bench.endings} == {one.job.id for one in held}
+    assert {one.job.id for one, _ in bench.attempt_results} == {one.job.id for one in held}
 
 
 def test_what_goes_wrong_outside_of_a_handler_costs_no_thread(
@@ -422,14 +424,14 @@ def test_what_goes_wrong_outside_of_a_handler_costs_no_thread(
             bench.start(first)
     assert len(bench.threads.called) == 1
     bench.start(others[0])
-    assert [one for one, _ in bench.endings] == others
+    assert [one for one, _ in bench.attempt_results] == others
 
 
 def test_coroutines_go_to_the_loop_together_and_call_no_thread(bench: Bench) -> None:
     jobs = [bench.hold(done_async) for _ in range(20)]
     plain = bench.hold(done)
     bench.runner.hand_over([plain], [*jobs, plain])
-    eventually(lambda: len(bench.endings) == 20)
+    eventually(lambda: len(bench.attempt_results) == 20)
     assert bench.threads.called == [plain]
 
 
@@ -440,12 +442,12 @@ def test_a_job_starts_once(bench: Bench) -> None:
     held = bench.hold(done)
     bench.start(held)
     bench.start(held)
-    assert len(bench.endings) == 1
+    assert len(bench.attempt_results) == 1
 
 
 def test_a_job_that_is_not_held_does_not_start(bench: Bench) -> None:
     bench.runner.run("unknown")
-    assert bench.endings == []
+    assert bench.attempt_results == []
 
 
 both_handlers = pytest.mark.parametrize("handler", [done, done_async])
@@ -458,8 +460,8 @@ def test_with_a_lapsed_lease_nothing_starts_and_all_is_given_back(
     held = [bench.hold(handler) for _ in range(3)]
     bench.lease.renew(time.monotonic() - 61)
     bench.start(held[0])
-    eventually(lambda: len(bench.endings) == 3)
-    assert [e.outcome for _, e in bench.endings] == [Outcome.UNSTARTED] * 3
+    eventually(lambda: len(bench.attempt_results) == 3)
+    assert [e.outcome for _, e in bench.attempt_results] == [Outcome.UNSTARTED] * 3
 
 
 @both_handlers
@@ -467,8 +469,8 @@ def test_a_process_that_stops_starts_nothing(bench: Bench, handler: Any) -> None
     held = bench.hold(handler)
     bench.runner.stopping.set()
     bench.start(held)
-    eventually(lambda: bench.endings)
-    assert [e.outcome for _, e in bench.endings] == [Outcome.UNSTARTED]
+    eventually(lambda: bench.attempt_results)
+    assert [e.outcome for _, e in bench.attempt_results] == [Outcome.UNSTARTED]
 
 
 def test_a_turn_ends_with_the_process(bench: Bench) -> None:
@@ -476,7 +478,7 @@ def test_a_turn_ends_with_the_process(bench: Bench) -> None:
     first = bench.hold(lambda _p, _c: bench.runner.stopping.set())
     others = [bench.hold(done) for _ in range(3)]
     bench.start(first)
-    outcomes = {held: end.outcome for held, end in bench.endings}
+    outcomes = {held: end.outcome for held, end in bench.attempt_results}
     assert outcomes.pop(first) is Outcome.COMPLETED
     assert outcomes == dict.fromkeys(others, Outcome.UNSTARTED)
 
@@ -510,7 +512,7 @@ def test_what_runs_is_given_back_and_its_task_ends(bench: Bench) -> None:
     bench.start(held)
     eventually(lambda: held.task is not None)
     assert bench.runner.give_back_running() == 1
-    assert bench.endings[0][1].outcome is Outcome.RELEASED
+    assert bench.attempt_results[0][1].outcome is Outcome.RELEASED
     assert ended.wait(5)
 
 
@@ -533,7 +535,7 @@ def test_what_was_given_back_before_its_task_began_never_begins(bench: Bench) ->
 def test_a_stuck_run_ends_as_a_timeout(bench: Bench) -> None:
     held = bench.hold(done, time_limit_ms=500)
     bench.runner.end_stuck(held)
-    assert bench.endings[0][1].outcome is Outcome.TIMEOUT
+    assert bench.attempt_results[0][1].outcome is Outcome.TIMEOUT
 
 
 def test_a_blocked_loop_is_interrupted_once_somebody_is_beyond_the_limit(
@@ -551,8 +553,8 @@ def test_a_blocked_loop_is_interrupted_once_somebody_is_beyond_the_limit(
 
     def interrupted() -> bool:
         bench.runner.interrupt_blocked_loop()
-        return bool(bench.endings)
+        return bool(bench.attempt_results)
 
     eventually(interrupted)
-    assert bench.endings[0][1].outcome is Outcome.TIMEOUT
+    assert bench.attempt_results[0][1].outcome is Outcome.TIMEOUT
     assert bench.run(done_async).outcome is Outcome.COMPLETED

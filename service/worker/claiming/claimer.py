@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from service.crash import crash_point
 from service.errors import StoreUnavailable
-from service.job import Ending, Hint, Job, Outcome, judge
+from service.job import AttemptResult, Hint, Job, Outcome, transition_after
 from service.worker.claiming.supply import Supply
 from service.worker.finishing.finisher import finish
 from service.worker.holding.job import InFlightJob
@@ -104,6 +104,6 @@ class Claimer:
         return Won(held, [job.hint for job in others if job.size is None])
 
     def _give_back(self, jobs: Sequence[Job]) -> None:
-        unstarted = Ending(Outcome.UNSTARTED, self._supply.clock.now())
-        batch = [(job, judge(job, unstarted, 0)) for job in jobs]
+        unstarted = AttemptResult(Outcome.UNSTARTED, self._supply.clock.now())
+        batch = [(job, transition_after(job, unstarted, 0)) for job in jobs]
         finish(self._supply.store, self._supply.counters, batch)

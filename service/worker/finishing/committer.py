@@ -19,12 +19,12 @@ from service.crash import crash_point
 from service.errors import StoreUnavailable
 from service.job import (
     FINAL,
-    Ending,
+    AttemptResult,
     JobStatus,
     Outcome,
-    Verdict,
+    Transition,
     delay_after,
-    judge,
+    transition_after,
     unstorable,
 )
 from service.metrics.counts import WORKER_COUNTS, observe
@@ -40,15 +40,16 @@ _RETRY_SECONDS = (0.1, 2.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class Finished:
     """A job whose outcome is written."""
 
     held: InFlightJob
-    verdict: Verdict
+    transition: Transition
 
 
 class Committer(threading.Thread):
-    """Takes endings from any thread, in order; `after(settled)` is told what stands in MongoDB."""
+    """Takes attempt results from any thread, in order; `after(finished)` is told what stands in
+    MongoDB."""
 
     def __init__(
         self,
@@ -56,13 +57,13 @@ class Committer(threading.Thread):
         counters: Counters,
         broker: PulseBroker,
         in_flight: InFlight,
-        after: Callable[[Sequence[Settled]], None],
+        after: Callable[[Sequence[Finished]], None],
     ) -> None:
         super().__init__(name="committer", daemon=True)
         self._store, self._counters, self._broker = store, counters, broker
         self._in_flight, self._after = in_flight, after
         self._rng = random.Random()
-        self._ended: deque[tuple[InFlightJob, Ending]] = deque()
+        self._ended: deque[tuple[InFlightJob, AttemptResult]] = deque()
         self._wake = threading.Event()
         self._idle = threading.Event()
         self._idle.set()
@@ -70,11 +71,11 @@ class Committer(threading.Thread):
         self._written_at = float("-inf")
         """Monotonic time at which the last write began."""
 
-    def put(self, held: InFlightJob, ending: Ending) -> None:
-        """Hands over how a job's run ended. Of several endings the first one counts."""
-        self._in_flight.free_place(held, ending.result_bytes)
+    def put(self, held: InFlightJob, attempt_result: AttemptResult) -> None:
+        """Hands over the result of an attempt. Of several the first one counts."""
+        self._in_flight.free_place(held, attempt_result.result_bytes)
         self._idle.clear()
-        self._ended.append((held, ending))
+        self._ended.append((held, attempt_result))
         if not self._wake.is_set():
             self._wake.set()
 
@@ -107,23 +108,23 @@ class Committer(threading.Thread):
             time.sleep(left)
         self._written_at = time.monotonic()
 
-    def _take(self) -> list[Settled]:
+    def _take(self) -> list[Finished]:
         """The next batch. Two claims of one job, as after a freeze, are never in one: what was
         fenced off is told by the job's id."""
-        batch: list[Settled] = []
+        batch: list[Finished] = []
         ids: set[str] = set()
         while self._ended and len(batch) < _MOST and self._ended[0][0].job.id not in ids:
-            held, ending = self._ended.popleft()
+            held, attempt_result = self._ended.popleft()
             if held.settled:
                 continue
             held.settled = True
             ids.add(held.job.id)
-            delay_ms = delay_after(held.job, ending, held.type.backoff, self._rng)
+            delay_ms = delay_after(held.job, attempt_result, held.type.backoff, self._rng)
             held.job.cancel_requested = held.job.cancel_requested or held.cancelled
-            batch.append(Settled(held, judge(held.job, ending, delay_ms)))
+            batch.append(Finished(held, transition_after(held.job, attempt_result, delay_ms)))
         return batch
 
-    def _commit(self, batch: list[Settled]) -> None:
+    def _commit(self, batch: list[Finished]) -> None:
         """Its caller keeps no reference to the batch: it may be all that the process holds, and
         would stay beside what is claimed next."""
         if not batch:
@@ -142,29 +143,29 @@ class Committer(threading.Thread):
         except Exception:
             _log.exception("what follows from an outcome is left to the sweep")
 
-    def _write(self, batch: Sequence[Settled]) -> list[Settled]:
+    def _write(self, batch: Sequence[Finished]) -> list[Finished]:
         """What stands in MongoDB afterwards: all but what was fenced off."""
         try:
             return self._write_when_possible(batch)
         except Exception:  # one outcome that can't be stored must not hold up its neighbours
             if len(batch) > 1:
-                return [settled for one in batch for settled in self._write([one])]
+                return [finished for one in batch for finished in self._write([one])]
             _log.exception("an outcome can't be stored")
             return self._write_instead(batch[0])
 
-    def _write_instead(self, settled: Settled) -> list[Settled]:
+    def _write_instead(self, finished: Finished) -> list[Finished]:
         try:
-            instead = Settled(settled.held, unstorable(settled.verdict))
+            instead = Finished(finished.held, unstorable(finished.transition))
             return self._write_when_possible([instead])
         except Exception:
             _log.exception("a job can't be ended: its document takes nothing more")
             return []
 
-    def _write_when_possible(self, batch: Sequence[Settled]) -> list[Settled]:
+    def _write_when_possible(self, batch: Sequence[Finished]) -> list[Finished]:
         pause = _RETRY_SECONDS[0]
         while True:
             try:
-                fenced = self._store.outcomes.finish([(s.held.job, s.verdict) for s in batch])
+                fenced = self._store.outcomes.finish([(s.held.job, s.transition) for s in batch])
                 return [s for s in batch if s.held.job.id not in fenced]
             except StoreUnavailable as error:
                 if self._stopped:
@@ -183,10 +184,10 @@ class Committer(threading.Thread):
         except StoreUnavailable as error:
             _log.warning("a batch was not counted: %s", error)
 
-    def _tell_redis(self, batch: Sequence[Settled], written: Sequence[Settled]) -> None:
+    def _tell_redis(self, batch: Sequence[Finished], written: Sequence[Finished]) -> None:
         """Wakes who waits for a result, and offers what was given back to other workers."""
-        finals = [s.held.job.id for s in written if s.verdict.status in FINAL]
-        released = [s.held.job.hint for s in written if _is_given_back(s.verdict)]
+        finals = [s.held.job.id for s in written if s.transition.status in FINAL]
+        released = [s.held.job.hint for s in written if _is_given_back(s.transition)]
         try:
             if finals:
                 self._broker.client.publish(FINISHED_CHANNEL, ",".join(finals))
@@ -197,13 +198,13 @@ class Committer(threading.Thread):
             _log.warning("Redis was not told of %d outcomes: %s", len(batch), error)
 
 
-def _counts(batch: Sequence[Settled]) -> Deltas:
+def _counts(batch: Sequence[Finished]) -> Deltas:
     deltas = Deltas()
-    for settled in batch:
-        observe(deltas, settled.held.job, settled.verdict)
+    for finished in batch:
+        observe(deltas, finished.held.job, finished.transition)
     return deltas
 
 
-def _is_given_back(verdict: Verdict) -> bool:
-    given_back = verdict.outcome in (Outcome.UNSTARTED, Outcome.RELEASED)
-    return given_back and verdict.status is JobStatus.PENDING
+def _is_given_back(transition: Transition) -> bool:
+    given_back = transition.outcome in (Outcome.UNSTARTED, Outcome.RELEASED)
+    return given_back and transition.status is JobStatus.PENDING

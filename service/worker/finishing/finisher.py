@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from service.errors import StoreUnavailable
-from service.job import Job, Verdict
+from service.job import Job, Transition
 from service.metrics.counts import WORKER_COUNTS, observe
 from service.store import Counters, Deltas, JobStore
 
@@ -16,20 +16,20 @@ _log = logging.getLogger(__name__)
 def finish(
     store: JobStore,
     counters: Counters,
-    batch: Sequence[tuple[Job, Verdict]],
+    batch: Sequence[tuple[Job, Transition]],
     *,
     count_as: str | None = None,
-) -> list[tuple[Job, Verdict]]:
-    """Those whose verdict stands in MongoDB: all but the ones that were taken away meanwhile.
+) -> list[tuple[Job, Transition]]:
+    """Those whose transition stands in MongoDB: all but the ones that were taken away meanwhile.
 
     Counts just these, under their types and, as `count_as`, among the workers' own counts. Raises
-    `StoreUnavailable` where nothing can be said of the verdicts.
+    `StoreUnavailable` where nothing can be said of the transitions.
     """
     elsewhere = store.outcomes.finish(batch)
-    standing = [(job, verdict) for job, verdict in batch if job.id not in elsewhere]
+    standing = [(job, transition) for job, transition in batch if job.id not in elsewhere]
     deltas = Deltas()
-    for job, verdict in standing:
-        observe(deltas, job, verdict)
+    for job, transition in standing:
+        observe(deltas, job, transition)
     if count_as is not None and standing:
         deltas.add(WORKER_COUNTS, count_as, len(standing))
     _count(counters, deltas, len(standing))
@@ -37,7 +37,7 @@ def finish(
 
 
 def _count(counters: Counters, deltas: Deltas, jobs: int) -> None:
-    """The verdicts stand whatever becomes of their counts."""
+    """The transitions stand whatever becomes of their counts."""
     try:
         counters.add(deltas)
     except StoreUnavailable as error:

@@ -12,7 +12,7 @@ from service.clock import ServerClock
 from service.job import FINAL, JobStatus
 from service.queue.broker import PulseBroker
 from service.queue.messages import hint_message
-from service.worker.finishing.committer import Settled
+from service.worker.finishing.committer import Finished
 
 
 class RetriesBridge:
@@ -21,20 +21,20 @@ class RetriesBridge:
     def __init__(self, broker: PulseBroker, clock: ServerClock) -> None:
         self._broker, self._clock = broker, clock
 
-    def follow_up(self, written: Sequence[Settled]) -> None:
-        for settled in written:
-            verdict = settled.verdict
-            if verdict.error is None or not verdict.charged:
+    def follow_up(self, written: Sequence[Finished]) -> None:
+        for finished in written:
+            transition = finished.transition
+            if transition.error is None or not transition.charged:
                 continue
-            if verdict.status is JobStatus.PENDING and verdict.next_attempt_at is not None:
-                wait = verdict.next_attempt_at - self._clock.now()
+            if transition.status is JobStatus.PENDING and transition.next_attempt_at is not None:
+                wait = transition.next_attempt_at - self._clock.now()
                 delay_ms = max(1, int(wait.total_seconds() * 1000))
-                self._pass_on(settled, dramatiq.Retry(delay=delay_ms))
-            elif verdict.status in FINAL:
-                self._pass_on(settled, RuntimeError(verdict.error["message"]))
+                self._pass_on(finished, dramatiq.Retry(delay=delay_ms))
+            elif transition.status in FINAL:
+                self._pass_on(finished, RuntimeError(transition.error["message"]))
 
-    def _pass_on(self, settled: Settled, exception: Exception) -> None:
-        message = MessageProxy(hint_message(settled.held.job.hint))
+    def _pass_on(self, finished: Finished, exception: Exception) -> None:
+        message = MessageProxy(hint_message(finished.held.job.hint))
         for middleware in self._broker.middleware:
             if isinstance(middleware, Retries):
                 middleware.after_process_message(  # type: ignore[no-untyped-call]

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from service.crash import crash_point
 from service.errors import InvalidEvent, StoreUnavailable
-from service.job import Hint, Job, JobStatus, Verdict, judge_stranded
+from service.job import Hint, Job, JobStatus, Transition, transition_after_death
 from service.queue.broker import DEAD_LETTER_QUEUE, PulseBroker
 from service.queue.messages import job_id_of
 from service.store import Counters, JobStore, WorkerStore
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 _DEAD_LETTER_AFTER = timedelta(seconds=5)
 _DEAD_LETTERS_MOST = 100
 
-_Judged = tuple[Job, Verdict]
+_JobTransition = tuple[Job, Transition]
 
 
 def rescue(
@@ -44,7 +44,7 @@ def rescue(
     for worker in workers.dead_among(store.held.holders(), believe_heartbeats):
         try:
             for rescued in _rescue_from(worker, store, counters, now):
-                hints += [job.hint for job, verdict in rescued if _may_run_again(verdict)]
+                hints += [job.hint for job, transition in rescued if _may_run_again(transition)]
         except Exception:
             _log.exception("a dead worker's jobs are not all rescued", extra={"worker": worker})
     return hints
@@ -52,21 +52,25 @@ def rescue(
 
 def _rescue_from(
     worker: str, store: JobStore, counters: Counters, now: datetime
-) -> Iterator[list[_Judged]]:
+) -> Iterator[list[_JobTransition]]:
     """What of the worker's jobs is rescued, some hundreds at a time: no command takes longer
     the more it held. How many that were is noted before."""
     store.held.rescues.begin(worker)
     after = ""
     while stranded := store.held.stranded(worker, after=after):
         after = stranded[-1].job.id
-        rescued = _finish([(s.job, judge_stranded(s, now)) for s in stranded], store, counters)
+        rescued = _finish(
+            [(s.job, transition_after_death(s, now)) for s in stranded], store, counters
+        )
         _log.warning("rescued %d jobs of a dead worker", len(rescued), extra={"worker": worker})
         yield rescued
         crash_point("sweep.after_chunk")
     store.held.rescues.end(worker)
 
 
-def _finish(batch: list[_Judged], store: JobStore, counters: Counters) -> list[_Judged]:
+def _finish(
+    batch: list[_JobTransition], store: JobStore, counters: Counters
+) -> list[_JobTransition]:
     """Those that are rescued now. One that MongoDB refuses doesn't hold up its neighbours."""
     try:
         return finish(store, counters, batch, count_as="rescued")
@@ -85,9 +89,9 @@ def _finish(batch: list[_Judged], store: JobStore, counters: Counters) -> list[_
     ]
 
 
-def _may_run_again(verdict: Verdict) -> bool:
+def _may_run_again(transition: Transition) -> bool:
     """Whether just anybody may; suspects are looked for by themselves."""
-    return verdict.status is JobStatus.PENDING and verdict.company is None
+    return transition.status is JobStatus.PENDING and transition.company is None
 
 
 def send_dead_letters(store: JobStore, broker: PulseBroker, actor: str, now: datetime) -> int:

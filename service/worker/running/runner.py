@@ -1,4 +1,4 @@
-"""Runs handlers: a job in, an `Ending` out.
+"""Runs handlers: a job in, an `AttemptResult` out.
 
 A plain function runs on one of Dramatiq's worker threads, which is called by a message and then
 runs one ready job after the other. A coroutine goes straight to the process's one event loop and
@@ -21,7 +21,7 @@ from dramatiq.middleware import TimeLimitExceeded
 
 from service.clock import ServerClock
 from service.crash import crash_point
-from service.job import Ending, Outcome
+from service.job import AttemptResult, Outcome
 from service.worker.fleet.lease import Lease
 from service.worker.holding.in_flight import InFlight
 from service.worker.holding.job import InFlightJob, Stage
@@ -95,7 +95,7 @@ class Runner:
         in_flight: InFlight,
         lease: Lease,
         clock: ServerClock,
-        put: Callable[[InFlightJob, Ending], None],
+        put: Callable[[InFlightJob, AttemptResult], None],
         on_progress: Callable[[InFlightJob, Any], None],
         *,
         limits: TimeLimits,
@@ -155,19 +155,19 @@ class Runner:
         else:
             self.give_back_waiting()
         job.stage = Stage.DROPPED
-        self._put(job, Ending(Outcome.UNSTARTED, self._clock.now()))
+        self._put(job, AttemptResult(Outcome.UNSTARTED, self._clock.now()))
         return False
 
     def give_back_waiting(self) -> None:
         """Gives back all that hasn't started; that costs no attempt."""
         for job in self._in_flight.drop_ready():
-            self._put(job, Ending(Outcome.UNSTARTED, self._clock.now()))
+            self._put(job, AttemptResult(Outcome.UNSTARTED, self._clock.now()))
 
     def give_back_running(self) -> int:
         """Gives back what still runs; its late outcome won't count. How many jobs that were."""
         running, now = self._in_flight.running(), self._clock.now()
         for job in running:
-            self._put(job, Ending(Outcome.RELEASED, now, message="the worker stopped"))
+            self._put(job, AttemptResult(Outcome.RELEASED, now, message="the worker stopped"))
             if job.task is not None:
                 self.loop.cancel(job.task)
         return len(running)
@@ -190,10 +190,10 @@ class Runner:
     def _run_sync(self, job: InFlightJob) -> None:
         started_at = self._clock.now()
         with structlog.contextvars.bound_contextvars(**_log_fields(job)):
-            ending = self._ending(job, started_at)
-        self._put(job, ending)
+            attempt_result = self._attempt_result(job, started_at)
+        self._put(job, attempt_result)
 
-    def _ending(self, job: InFlightJob, started_at: datetime) -> Ending:
+    def _attempt_result(self, job: InFlightJob, started_at: datetime) -> AttemptResult:
         limit = self.limits.here(job.deadline)
         context = self._context(job, limit)
         try:
@@ -218,16 +218,18 @@ class Runner:
                 result = await job.type.handler(job.job.payload, self._context(job, limit))
             finally:
                 limit.refuse()
-            ending = completed(result, self._clock.now(), started_at)
+            attempt_result = completed(result, self._clock.now(), started_at)
         except TimeLimitExceeded:
-            ending = timed_out(job, self._clock.now(), started_at)
+            attempt_result = timed_out(job, self._clock.now(), started_at)
         except asyncio.CancelledError as error:
             late = time.monotonic() >= job.deadline
             at = self._clock.now()
-            ending = timed_out(job, at, started_at) if late else failed(error, at, started_at)
+            attempt_result = (
+                timed_out(job, at, started_at) if late else failed(error, at, started_at)
+            )
         except BaseException as error:
-            ending = failed(error, self._clock.now(), started_at)
-        self._put(job, ending)
+            attempt_result = failed(error, self._clock.now(), started_at)
+        self._put(job, attempt_result)
         limit.allow()
 
     def _context(self, job: InFlightJob, limit: Interruptible) -> Run:
