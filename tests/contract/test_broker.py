@@ -391,9 +391,9 @@ def test_many_delayed_messages_arrive_each_in_its_time(broker: PulseBroker) -> N
             for hint, wait in zip(hints, waits, strict=True)
         ]
     )
-    arrived: list[str] = []
-    assert eventually(lambda: arrived.extend(fetch(broker)) or len(arrived) == 3)
-    assert arrived == [hints[1].job_id, hints[2].job_id, hints[0].job_id]
+    arrived: list[Hint] = []
+    assert eventually(lambda: arrived.extend(taken(broker)) or len(arrived) == 3)
+    assert arrived == [hints[1], hints[2], hints[0]]
 
 
 # beside plain Dramatiq
