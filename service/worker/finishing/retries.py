@@ -45,7 +45,7 @@ class RetriesBridge:
         return RuntimeError(transition.error["message"]) if transition.status in FINAL else None
 
     def _pass_on(self, finished: Finished, exception: Exception) -> None:
-        message = MessageProxy(hint_message(finished.held.job.hint))
+        message = MessageProxy(hint_message(finished.job.job.hint))
         for middleware in self._broker.middleware:
             if isinstance(middleware, Retries):
                 middleware.after_process_message(  # type: ignore[no-untyped-call]
