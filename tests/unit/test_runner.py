@@ -419,7 +419,7 @@ def test_what_goes_wrong_outside_of_a_handler_costs_no_thread(
 
     first, *others = [bench.hold(done) for _ in range(9)]
     with monkeypatch.context() as broken:
-        broken.setattr(bench.runner, "_put", fail)
+        broken.setattr(bench.runner._attempts, "_put", fail)
         with pytest.raises(RuntimeError):
             bench.start(first)
     assert len(bench.threads.called) == 1
