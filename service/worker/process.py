@@ -32,7 +32,6 @@ from service.worker.fleet.lease import Lease
 from service.worker.fleet.neighbours import Neighbours
 from service.worker.fleet.role import Role
 from service.worker.fleet.scheduler import Beat, schedule
-from service.worker.fleet.shutdown import Shutdown
 from service.worker.holding.capacity import Capacity
 from service.worker.holding.in_flight import InFlight
 from service.worker.holding.isolation import Isolation
@@ -47,7 +46,8 @@ from service.worker.running.progress_writer import ProgressWriter
 from service.worker.running.runner import Runner
 from service.worker.running.threads import WorkerThreads
 from service.worker.running.time_limits import HandlerTimeLimit
-from service.worker.running.watchdog import Watchdog
+from service.worker.shutdown import Shutdown
+from service.worker.watchdog import Watchdog
 
 _log = logging.getLogger(__name__)
 _LEADER_SECONDS = 5.0
