@@ -186,7 +186,7 @@ class WorkerProcess:
         self._cancellations = Cancellations(self.store.held, self._in_flight, self.identity.id)
         self._watchdog = Watchdog(
             self._in_flight,
-            self.runner,
+            self.runner.stuck_runs,
             self._needed_threads,
             self._shutdown,
             supply.draining,

@@ -151,7 +151,7 @@ def test_an_outcome_is_written_then_announced_counted_and_followed_up(bench: Ben
     assert bench.store.written[held.job.id].result == 5
     assert bench.broker.published == [held.job.id]
     assert bench.counters.of() == {"completed": 1}
-    assert eventually(lambda: [s.held for s in bench.followed] == [held])
+    assert eventually(lambda: [s.job for s in bench.followed] == [held])
 
 
 def test_nothing_is_announced_before_it_is_written(bench: Bench) -> None:

@@ -419,7 +419,7 @@ def test_what_goes_wrong_outside_of_a_handler_costs_no_thread(
 
     first, *others = [bench.hold(done) for _ in range(9)]
     with monkeypatch.context() as broken:
-        broken.setattr(bench.runner, "_put", fail)
+        broken.setattr(bench.runner._attempts, "_put", fail)
         with pytest.raises(RuntimeError):
             bench.start(first)
     assert len(bench.threads.called) == 1
@@ -534,7 +534,7 @@ def test_what_was_given_back_before_its_task_began_never_begins(bench: Bench) ->
 
 def test_a_stuck_run_ends_as_a_timeout(bench: Bench) -> None:
     held = bench.hold(done, time_limit_ms=500)
-    bench.runner.end_stuck(held)
+    bench.runner.stuck_runs.end(held)
     assert bench.attempt_results[0][1].outcome is Outcome.TIMEOUT
 
 
@@ -552,7 +552,7 @@ def test_a_blocked_loop_is_interrupted_once_somebody_is_beyond_the_limit(
     eventually(lambda: held.task is not None)
 
     def interrupted() -> bool:
-        bench.runner.interrupt_blocked_loop()
+        bench.runner.stuck_runs.interrupt_blocked_loop()
         return bool(bench.attempt_results)
 
     eventually(interrupted)

@@ -78,13 +78,14 @@ class Bench:
         self.committer = Committer(None, None, None, self.in_flight, None)  # type: ignore[arg-type]
         lease = Lease(600)
         lease.renew(time.monotonic())
+        self.limits = TimeLimits()  # whose thread doesn't run: nobody else looks
         self.runner = Runner(
             self.in_flight,
             lease,
             ServerClock(),
             self.committer.put,
             lambda _held, value: self.notes.add(value, 0.0),
-            limits=TimeLimits(),  # whose thread doesn't run: nobody else looks
+            limits=self.limits,
             threads=None,  # type: ignore[arg-type]
         )
         self.held = make_held(make_type(handler=handler))
@@ -100,7 +101,7 @@ class Bench:
         ):
             assert is_free(condition)
         assert structlog.contextvars.get_contextvars() == {}
-        assert self.runner.limits._permits == {}
+        assert self.limits._permits == {}
         ((held, attempt_result),) = self.committer._ended
         assert held is self.held
         assert not held.has_place
@@ -145,7 +146,7 @@ def struck_run(
     handler: Callable[..., Any], later: DelayQueue[Any], begin: int, pause: int
 ) -> tuple[Bench, Striker]:
     bench = Bench(handler, later)
-    striker = Striker(bench.runner.limits, begin, pause)
+    striker = Striker(bench.limits, begin, pause)
     with striker:
         bench.runner.run(bench.held.job.id)
     return bench, striker

@@ -45,7 +45,7 @@ _Ended = tuple[InFlightJob, Transition]
 class Finished:
     """A job whose outcome is written."""
 
-    held: InFlightJob
+    job: InFlightJob
     transition: Transition
 
 
@@ -74,11 +74,11 @@ class Committer(threading.Thread):
         self._written_at = float("-inf")
         """Monotonic time at which the last write began."""
 
-    def put(self, held: InFlightJob, attempt_result: AttemptResult) -> None:
+    def put(self, job: InFlightJob, attempt_result: AttemptResult) -> None:
         """Hands over the result of an attempt. Of several the first one counts."""
-        self._in_flight.free_place(held, attempt_result.result_bytes)
+        self._in_flight.free_place(job, attempt_result.result_bytes)
         self._idle.clear()
-        self._ended.append((held, attempt_result))
+        self._ended.append((job, attempt_result))
         if not self._wake.is_set():
             self._wake.set()
 
@@ -116,14 +116,14 @@ class Committer(threading.Thread):
         batch: list[_Ended] = []
         ids: set[str] = set()
         while self._ended and len(batch) < _MOST and self._ended[0][0].job.id not in ids:
-            held, attempt_result = self._ended.popleft()
-            if held.settled:
+            job, attempt_result = self._ended.popleft()
+            if job.settled:
                 continue
-            held.settled = True
-            ids.add(held.job.id)
-            delay_ms = delay_after(held.job, attempt_result, held.type.backoff, self._rng)
-            held.job.cancel_requested = held.job.cancel_requested or held.cancelled
-            batch.append((held, transition_after(held.job, attempt_result, delay_ms)))
+            job.settled = True
+            ids.add(job.job.id)
+            delay_ms = delay_after(job.job, attempt_result, job.type.backoff, self._rng)
+            job.job.cancel_requested = job.job.cancel_requested or job.cancelled
+            batch.append((job, transition_after(job.job, attempt_result, delay_ms)))
         return batch
 
     def _commit(self, batch: list[_Ended]) -> None:
@@ -133,7 +133,7 @@ class Committer(threading.Thread):
             return
         crash_point("worker.before_commit")
         written = self._finish(batch)
-        self._in_flight.remove(held for held, _ in batch)
+        self._in_flight.remove(job for job, _ in batch)
         self._tell_redis(batch, written)
         crash_point("worker.after_ack")
         try:
@@ -147,13 +147,13 @@ class Committer(threading.Thread):
         standing = finish(
             self._store,
             self._counters,
-            [(held.job, transition) for held, transition in batch],
+            [(job.job, transition) for job, transition in batch],
             count_fenced_as="fenced",
             unavailable=self._is_worth_waiting,
             instead=unstorable,
         )
-        by_id = {held.job.id: held for held, _ in batch}
-        return [Finished(by_id[job.id], transition) for job, transition in standing]
+        by_id = {job.job.id: job for job, _ in batch}
+        return [Finished(by_id[written.id], transition) for written, transition in standing]
 
     def _is_worth_waiting(self, error: StoreUnavailable, jobs: int) -> bool:
         if self._stopped:
@@ -166,8 +166,8 @@ class Committer(threading.Thread):
 
     def _tell_redis(self, batch: Sequence[_Ended], written: Sequence[Finished]) -> None:
         """Wakes who waits for a result, and offers what was given back to other workers."""
-        finals = [s.held.job.id for s in written if s.transition.status in FINAL]
-        released = [s.held.job.hint for s in written if _is_given_back(s.transition)]
+        finals = [one.job.job.id for one in written if one.transition.status in FINAL]
+        released = [one.job.job.hint for one in written if _is_given_back(one.transition)]
         try:
             if finals:
                 self._broker.client.publish(FINISHED_CHANNEL, ",".join(finals))

@@ -25,14 +25,14 @@ class RetriesBridge:
 
     def follow_up(self, written: Sequence[Finished]) -> None:
         """Raises `redis.RedisError`: then the sweep sends what didn't go out."""
-        with self._broker.gathering() as gathered:
+        with self._broker.outbox.gathering() as gathered:
             for finished in written:
                 if (exception := self._failure(finished)) is not None:
                     self._pass_on(finished, exception)
-        self._broker.enqueue_later([(m, delay) for m, delay in gathered if delay is not None])
+        self._broker.outbox.send_later([(m, delay) for m, delay in gathered if delay is not None])
         letters = [message for message, delay in gathered if delay is None]
         if letters:
-            self._broker.enqueue_together(bundled(letters))
+            self._broker.outbox.send_together(bundled(letters))
 
     def _failure(self, finished: Finished) -> Exception | None:
         """What `Retries` should take the end of the run for, if it concerns it."""
@@ -45,7 +45,7 @@ class RetriesBridge:
         return RuntimeError(transition.error["message"]) if transition.status in FINAL else None
 
     def _pass_on(self, finished: Finished, exception: Exception) -> None:
-        message = MessageProxy(hint_message(finished.held.job.hint))
+        message = MessageProxy(hint_message(finished.job.job.hint))
         for middleware in self._broker.middleware:
             if isinstance(middleware, Retries):
                 middleware.after_process_message(  # type: ignore[no-untyped-call]

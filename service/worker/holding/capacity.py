@@ -40,9 +40,12 @@ _RESULT_MEMORY = 2
 _NEWEST_SHARE = 0.1
 
 
-class Capacity:
-    """Counts what comes and goes under the lock of `InFlight`; answers without it. As only one
-    thread claims, what it is told may only be too little."""
+class Load:
+    """What this process holds: threads, places and memory that are taken, and by which types.
+
+    Counts what comes and goes under the lock of `InFlight`; answers without it. As only one thread
+    claims, what it is told may only be too little.
+    """
 
     def __init__(self, threads: int, places: int, max_bytes: int = 134_217_728) -> None:
         """`places`: for coroutines."""
@@ -104,7 +107,7 @@ class Capacity:
         """Learns how long a claim takes, which is how long threads must have something to do."""
         self._claim_seconds += _NEWEST_SHARE * (seconds - self._claim_seconds)
 
-    # how many more
+    # what is left
 
     @property
     def room_bytes(self) -> int:
@@ -125,6 +128,13 @@ class Capacity:
     def claim_pause_seconds(self) -> float:
         """So long after a claim another one of few coroutines pays."""
         return max(_PAUSE_SECONDS, 2 * self._claim_seconds)
+
+    def taken(self, event_type: EventType) -> int:
+        return self._taken[event_type.name]
+
+
+class Capacity(Load):
+    """How many more there should be, and when it pays to claim them."""
 
     def room(self, event_type: EventType) -> int:
         """How many more jobs of this type alone the process should hold."""
@@ -156,9 +166,6 @@ class Capacity:
         before = time.monotonic() - _NEIGHBOUR_SECONDS
         claimed_at = self._claimed_at[event_type.is_async].copy()
         return any(at > before for name, at in claimed_at.items() if name != event_type.name)
-
-    def taken(self, event_type: EventType) -> int:
-        return self._taken[event_type.name]
 
     # when a claim pays
 

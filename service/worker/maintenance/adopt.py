@@ -1,4 +1,4 @@
-"""Hints from web processes of a former version, which know no lanes, come to their lanes."""
+"""What processes of a former version, which know no lanes, left in Dramatiq's own lists."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from service.ids import is_id
 from service.job import Hint, Priority
 from service.metrics.counts import WORKER_COUNTS
 from service.queue.broker import PulseBroker
-from service.store import Counters, Deltas
+from service.queue.former import job_id_of
+from service.store import Counters, Deltas, JobStore
 
 _log = logging.getLogger(__name__)
 _MOST = 500
@@ -42,6 +43,19 @@ def adopt(broker: PulseBroker, catalog: Catalog, counters: Counters) -> int:
             return moved
 
 
+def clear_orphans(store: JobStore, broker: PulseBroker, queue: str) -> int:
+    """Removes messages that are in nobody's hands and whose job has ended; how many.
+
+    A worker that died with a job that it woke up for left one. Raises `StoreUnavailable` and
+    `redis.RedisError`.
+    """
+    orphans = {job_id_of(message_id): message_id for message_id in broker.former.orphans(queue)}
+    ended = store.requests.finals(list(orphans)) if orphans else []
+    if ended:
+        broker.former.forget(queue, [orphans[job_id] for job_id in ended])
+    return len(ended)
+
+
 def hint_of_message(data: bytes | None, catalog: Catalog) -> Hint | None:
     """The hint that a message is, at home in its type's queue; None where it is none. All else that
     it says (time limits, callbacks) is not its business."""
@@ -67,7 +81,7 @@ def _put_aside(
         if data is not None:
             by_queue[queue].append(data)
     for queue, messages in by_queue.items():
-        broker.put_aside(queue, messages)
+        broker.former.put_aside(queue, messages)
     count_junk(counters, len(junk))
 
 

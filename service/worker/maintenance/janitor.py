@@ -6,7 +6,7 @@ from service.catalog import Catalog
 from service.clock import ServerClock
 from service.queue.broker import PulseBroker
 from service.store import Stores
-from service.worker.maintenance import sweep
+from service.worker.maintenance.adopt import clear_orphans
 
 _FORGET_WORKERS_SECONDS = 3600.0
 
@@ -21,7 +21,7 @@ class Janitor:
 
     def tidy(self) -> None:
         """Raises `StoreUnavailable` and `redis.RedisError`."""
-        self._broker.give_back_of_the_dead(self._clock.now_ms())
+        self._broker.lists.return_from_the_dead(self._clock.now_ms())
         for queue in self._catalog.queues:
-            sweep.clear_orphans(self._stores.jobs, self._broker, queue)
+            clear_orphans(self._stores.jobs, self._broker, queue)
         self._stores.workers.forget_older_than(_FORGET_WORKERS_SECONDS)

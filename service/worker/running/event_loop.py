@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from dramatiq.middleware import TimeLimitExceeded
 
@@ -21,6 +21,16 @@ _NOTICED_LAG_SECONDS = 0.5
 _BLOCKED_SECONDS = 2.0
 
 
+class Deadlines(Protocol):
+    """Of all that runs on the loop."""
+
+    def expired(self) -> list[InFlightJob]:
+        """The runs that are beyond their time limit."""
+
+    def extend(self, seconds: float) -> None:
+        """Gives all of them so much more time."""
+
+
 class LoopThread(threading.Thread):
     """Many jobs are handed over with one wake-up."""
 
@@ -28,13 +38,12 @@ class LoopThread(threading.Thread):
         self,
         begin: Callable[[list[InFlightJob]], list[InFlightJob]],
         run_one: Callable[[InFlightJob], Any],
-        expired: Callable[[], list[InFlightJob]],
-        extend: Callable[[float], None],
+        deadlines: Deadlines,
     ) -> None:
         """`begin(jobs)`: those of them that may run now."""
         super().__init__(name="handlers", daemon=True)
         self._begin, self._run_one = begin, run_one
-        self._expired, self._extend = expired, extend
+        self._deadlines = deadlines
         self._submitted: deque[InFlightJob] = deque()
         self._woken = False
         self._watching = False
@@ -98,8 +107,8 @@ class LoopThread(threading.Thread):
         lag, self.last_tick = now - self.last_tick - _EXPIRY_TICK_SECONDS, now
         if lag > _NOTICED_LAG_SECONDS:
             _log.warning("the event loop was blocked for %.1f s", lag)
-            self._extend(lag)
-        for job in self._expired():
+            self._deadlines.extend(lag)
+        for job in self._deadlines.expired():
             job.task.cancel()
         self._watching = bool(self._tasks)
         if self._watching:

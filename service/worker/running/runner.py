@@ -27,7 +27,8 @@ from service.worker.holding.in_flight import InFlight
 from service.worker.holding.job import InFlightJob, Stage
 from service.worker.running.event_loop import LoopThread
 from service.worker.running.plain_json import encoded
-from service.worker.running.results import completed, failed, stuck, timed_out
+from service.worker.running.results import completed, failed, timed_out
+from service.worker.running.stuck_runs import LoopDeadlines, StuckRuns
 from service.worker.running.threads import WorkerThreads
 from service.worker.running.time_limits import Interruptible, TimeLimits
 
@@ -104,8 +105,12 @@ class Runner:
         self._in_flight, self._lease, self._clock, self._put = in_flight, lease, clock, put
         self._on_progress = on_progress
         self.stopping = threading.Event()
-        self.limits, self._threads = limits, threads
-        self.loop = LoopThread(self._begin, self._run_async, self._expired, self._extend)
+        self._threads = threads
+        deadlines = LoopDeadlines(in_flight)
+        self._attempts = Attempts(clock, put, on_progress, limits)
+        self.loop = LoopThread(self._begin, self._attempts.run_async, deadlines)
+        self._attempts.loop_limit = self.loop.limit
+        self.stuck_runs = StuckRuns(self.loop, deadlines, clock, put)
 
     def hand_over(self, called_for: Sequence[InFlightJob], jobs: Sequence[InFlightJob]) -> None:
         """Starts what was claimed: coroutines go straight to the event loop, and a thread is called
@@ -140,7 +145,7 @@ class Runner:
 
     def _run_ready(self, job: InFlightJob) -> None:
         if self._may_start(job):
-            self._run_sync(job)
+            self._attempts.run_sync(job)
 
     def _begin(self, jobs: list[InFlightJob]) -> list[InFlightJob]:
         """Of those that were submitted to the event loop, the ones that start."""
@@ -172,29 +177,30 @@ class Runner:
                 self.loop.cancel(job.task)
         return len(running)
 
-    def to_blame(self, late: Sequence[InFlightJob]) -> list[InFlightJob]:
-        """Whose fault it is that these runs are beyond their time limit and can't be interrupted:
-        their own; but where somebody blocks the event loop, he keeps all others on it waiting."""
-        if not self.loop.is_blocked:
-            return list(late)
-        blamed = [job for job in late if not job.type.is_async]
-        blocking = self.loop.current
-        return blamed if blocking is None else [*blamed, blocking]
 
-    def end_stuck(self, job: InFlightJob) -> None:
-        """Ends, as a timeout, a run that could not be interrupted."""
-        self._put(job, stuck(job, self._clock.now()))
+class Attempts:
+    """Runs the handler of one job once, and hands over what came of it."""
 
-    # one attempt
+    def __init__(
+        self,
+        clock: ServerClock,
+        put: Callable[[InFlightJob, AttemptResult], None],
+        on_progress: Callable[[InFlightJob, Any], None],
+        limits: TimeLimits,
+    ) -> None:
+        self._clock, self._put, self._on_progress = clock, put, on_progress
+        self._limits = limits
+        self.loop_limit = Interruptible({}, 0)
+        """That of the event loop, once there is one."""
 
-    def _run_sync(self, job: InFlightJob) -> None:
+    def run_sync(self, job: InFlightJob) -> None:
         started_at = self._clock.now()
         with structlog.contextvars.bound_contextvars(**_log_fields(job)):
             attempt_result = self._attempt_result(job, started_at)
         self._put(job, attempt_result)
 
     def _attempt_result(self, job: InFlightJob, started_at: datetime) -> AttemptResult:
-        limit = self.limits.here(job.deadline)
+        limit = self._limits.here(job.deadline)
         context = self._context(job, limit)
         try:
             try:
@@ -208,10 +214,10 @@ class Runner:
             return failed(error, self._clock.now(), started_at)
         return completed(result, self._clock.now(), started_at)
 
-    async def _run_async(self, job: InFlightJob) -> None:
+    async def run_async(self, job: InFlightJob) -> None:
         started_at = self._clock.now()
         structlog.contextvars.bind_contextvars(**_log_fields(job))
-        limit = self.loop.limit
+        limit = self.loop_limit
         try:
             try:
                 crash_point("worker.started")
@@ -234,21 +240,6 @@ class Runner:
 
     def _context(self, job: InFlightJob, limit: Interruptible) -> Run:
         return Run(job, limit, self._clock, self._on_progress)
-
-    def _expired(self) -> list[InFlightJob]:
-        now = time.monotonic()
-        return [h for h in self._in_flight.running() if h.task is not None and h.deadline <= now]
-
-    def _extend(self, seconds: float) -> None:
-        for job in self._in_flight.running():
-            if job.task is not None:
-                job.deadline += seconds
-
-    def interrupt_blocked_loop(self) -> None:
-        """Where a handler blocks the loop and somebody is beyond his time limit: interrupts
-        whoever runs there at that moment."""
-        if self.loop.is_blocked and self._expired():
-            self.loop.limit.interrupt()
 
 
 def _log_fields(claimed: InFlightJob) -> dict[str, Any]:

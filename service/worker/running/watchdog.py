@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 from service.worker.fleet.shutdown import Shutdown
 from service.worker.holding.in_flight import InFlight
-from service.worker.running.runner import Runner
+from service.worker.running.stuck_runs import StuckRuns
 
 _log = logging.getLogger(__name__)
 _STUCK_EXIT = 70
@@ -24,7 +24,7 @@ class Watchdog:
     def __init__(
         self,
         in_flight: InFlight,
-        runner: Runner,
+        stuck_runs: StuckRuns,
         threads: Callable[[], Iterable[threading.Thread]],
         shutdown: Shutdown,
         draining: threading.Event,
@@ -32,7 +32,7 @@ class Watchdog:
         grace_seconds: float,
     ) -> None:
         """`grace_seconds`: so long beyond its time limit a run may go on."""
-        self._in_flight, self._runner, self._threads = in_flight, runner, threads
+        self._in_flight, self._stuck_runs, self._threads = in_flight, stuck_runs, threads
         self._shutdown, self._draining = shutdown, draining
         self._grace_seconds = grace_seconds
         self._parent = os.getppid()
@@ -50,15 +50,15 @@ class Watchdog:
     def _look_for_the_stuck(self) -> None:
         """A run that its time limit can't interrupt ends as a timeout; as its thread is lost, the
         process ends too."""
-        self._runner.interrupt_blocked_loop()
+        self._stuck_runs.interrupt_blocked_loop()
         before = time.monotonic() - self._grace_seconds
-        stuck = [held for held in self._in_flight.running() if held.deadline < before]
+        stuck = [job for job in self._in_flight.running() if job.deadline < before]
         if not stuck:
             return
-        blamed = self._runner.to_blame(stuck)
-        for held in blamed:
-            self._runner.end_stuck(held)
-        names = ", ".join(sorted({held.type.name for held in blamed}))
+        blamed = self._stuck_runs.to_blame(stuck)
+        for job in blamed:
+            self._stuck_runs.end(job)
+        names = ", ".join(sorted({job.type.name for job in blamed}))
         self._give_up(f"{len(stuck)} run(s) are stuck beyond their time limit, by {names}")
 
     def _look_for_the_dead(self) -> None:
