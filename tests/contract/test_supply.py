@@ -256,6 +256,16 @@ def test_junk_is_put_aside_and_counted_and_its_neighbours_run(bench: Bench, junk
     assert bench.look() == []
 
 
+def test_junk_that_wakes_the_listener_is_counted_and_what_comes_after_it_runs(bench: Bench) -> None:
+    bench.start()
+    assert eventually(bench.threads._listener._on.is_set)
+    for _ in range(3):
+        bench.broker.client.rpush("dramatiq:default:front", b"{}")
+    assert eventually(lambda: bench.counters.read() == {"_worker": {"junk": 3}})
+    (job_id,) = bench.post()
+    assert eventually(lambda: [job.job.id for job in bench.handed_over] == [job_id])
+
+
 def test_a_hint_that_lies_about_its_jobs_type_starts_it_as_what_it_is(
     make_bench: MakeBench,
 ) -> None:
@@ -391,7 +401,7 @@ def test_a_process_told_to_stop_while_its_claim_waits_claims_nothing(
     if source == "mongodb":
         bench.supply.redis_away.set()
     if source == "a hint that wakes":
-        hint = bench.broker.lanes.wait(bench.client, ["default"], 1)
+        hint = bench.broker.lanes.wait(bench.client, ["default"], 1).hint
         assert hint is not None
         bench.threads._listener.inbox.append(hint)
     with bench.supply.claiming:

@@ -227,7 +227,9 @@ def test_a_forged_message_changes_nothing_about_its_job(stack: Stack) -> None:
         send(pid, signal.SIGSTOP)
     payload = {"duration_ms": 20, "fail_times": 1}
     events = {kind: stack.api.post("journal.sync", dict(payload)) for kind in FORGED}
-    eventually(lambda: len(hints_in(stack.redis_client)) == len(events), "all sent")
+    # Each that was waiting when it was stopped is given one by Redis.
+    least = len(events) - len(pids)
+    eventually(lambda: len(hints_in(stack.redis_client)) >= least, "all are sent")
     stack.redis_client.flushall()
     for kind, event in events.items():
         put(stack, message_id_of(event), forged(event, **FORGED[kind]))

@@ -36,7 +36,8 @@ class SupplyThreads:
         self.interrupt = partial(redis_client.interrupt, client)
         types = {t.name for t in supply.catalog if t.queue in supply.queues}
         self._pourer = Pourer(supply.store, lanes, supply.clock, supply.wake.set)
-        self._listener = Listener(supply, lanes, client, supply.queues)
+        junk = partial(count_junk, supply.counters)
+        self._listener = Listener(supply, lanes, client, supply.queues, junk=junk)
         self.supplier = Supplier(
             supply,
             Claimer(supply, hand_over),
@@ -46,7 +47,7 @@ class SupplyThreads:
                 supply.queues,
                 types,
                 pour=self._pourer.pour,
-                junk=partial(count_junk, supply.counters),
+                junk=junk,
             ),
             in_mongodb=MongoSource(supply),
             look_for_lost_calls=look_for_lost_calls,
