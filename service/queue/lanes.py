@@ -1,13 +1,13 @@
-"""Lanes: what waits, by what can be blocked as one; a hint is spent when it is taken.
+"""Lanes: the hints that wait in Redis. A hint is spent when it is taken.
 
-Each lane (today: the jobs of one type in one queue) has three lists of messages in Redis (high,
-normal, low), so that no look passes over what it isn't looking for. They hold a bounded window of
-the backlog; what finds no room sets the lane's *overflow*: MongoDB has more, and whoever finds the
-lane half empty *pours* the next ones in.
+A lane is what can be blocked as one: today the jobs of one type in one queue. It has three lists of
+messages (high, normal, low), so that no look passes over what it isn't looking for. They hold a
+bounded window of the backlog. What finds no room sets the lane's *overflow*: MongoDB has more. The
+worker that finds such a lane half empty *pours* the next hints in.
 
-Nothing is acked. What a process had taken when it was killed is due in MongoDB and has no hint,
-and the dispatcher sends it again. Who is idle blocks on the *fronts*, a short list a queue, which
-gets the first hints of an empty lane and, after each take, the next ones of a lane that has more.
+Nothing is acked. Jobs whose hints a killed process had taken are due in MongoDB and have no hint:
+the dispatcher sends one again. Idle workers block on the *fronts*, a short list a queue. It gets
+the first hints of an empty lane and, after each take, the next ones of a lane that has more.
 """
 
 from __future__ import annotations

@@ -148,7 +148,7 @@ class Bench:
     def look(self, most: int = 20) -> list[str]:
         """All jobs that looks bring until there is nothing to do; it doesn't wait."""
         before = len(self.handed_over)
-        self.supplier._look_at = 0.0
+        self.supplier.redis_look.look_at = 0.0
         for _ in range(most):
             if self.supplier.step() > 0:
                 break

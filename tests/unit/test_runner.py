@@ -43,7 +43,7 @@ class FakeThreads:
 
 
 class Bench:
-    """A runner, and the attempt_results that it handed over."""
+    """A runner, and the attempt results that it handed over."""
 
     def __init__(self) -> None:
         self.in_flight = InFlight(Capacity(8, 1_000), Isolation())

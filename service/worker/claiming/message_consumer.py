@@ -17,8 +17,7 @@ from service.catalog import Catalog
 from service.job import Hint
 from service.queue.broker import PulseBroker
 from service.store import Counters
-from service.worker.claiming.inbox import Junk, read_message
-from service.worker.maintenance.adopt import count_junk, hint_of_message
+from service.worker.claiming.inbox import Junk, count_junk, hint_of_message, read_message
 
 _log = logging.getLogger(__name__)
 _MOST = 64

@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 class RedisMonitor:
     """Sets and clears `redis_away`.
 
-    `wake()` breaks off the waiting of whoever claims; `on_return()` is called when Redis is back,
+    `wake()` breaks off all waiting in Redis; `on_return()` is called when Redis is back,
     which may have lost all that was in it.
     """
 

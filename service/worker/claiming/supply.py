@@ -35,7 +35,7 @@ class Signal(threading.Event):
 
 @dataclass(slots=True)
 class Supply:
-    """What jobs are claimed with, and what the rest of the process tells whoever claims."""
+    """What jobs are claimed with, and what the rest of the process tells the supplier."""
 
     store: JobStore
     counters: Counters

@@ -11,13 +11,13 @@ import redis
 from service.queue import redis_client
 from service.queue.lanes import Lanes
 from service.worker.claiming.claimer import Claimer, HandOver
+from service.worker.claiming.inbox import count_junk
 from service.worker.claiming.listener import Listener
 from service.worker.claiming.mongo_source import MongoSource
 from service.worker.claiming.pourer import Pourer
 from service.worker.claiming.redis_source import RedisSource
 from service.worker.claiming.supplier import Supplier
 from service.worker.claiming.supply import Supply
-from service.worker.maintenance.adopt import count_junk
 
 
 class SupplyThreads:

@@ -1,7 +1,7 @@
 """The one way out of `processing`: writes what becomes of claimed jobs, and counts what stands.
 
-The committer comes here with what has run, the rescue with a dead worker's jobs, and whoever gives
-back what it claimed and can't run.
+The committer brings what has run, the rescue a dead worker's jobs, and the claimer and the lost
+claims what is given back without a run.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ def finish(
     unavailable: Unavailable | None = None,
     instead: Instead | None = None,
 ) -> list[JobTransition]:
-    """Those whose transition stands in MongoDB: all but the ones that were taken away meanwhile,
-    and those that MongoDB refuses, none of which holds up its neighbours.
+    """Writes the transitions; returns those that stand in MongoDB then. The others are of jobs that
+    were taken away meanwhile, or MongoDB refused them, which holds up none of the rest.
 
-    Counts just these, under their types and, as `count_as`, among the workers' own counts; what was
-    taken away as `count_fenced_as`. `unavailable` is asked where nothing can be said of the
-    transitions; without it, `StoreUnavailable` is raised. `instead`: what to write in place of a
-    transition that is refused.
+    Counts those that stand, under their types and, as `count_as`, among the workers' own counts;
+    what was taken away as `count_fenced_as`. `unavailable` is asked where MongoDB can't be reached;
+    without it, `StoreUnavailable` is raised. `instead`: what to write in place of a transition that
+    is refused.
     """
     finishing = _Finishing(
         store, counters, count_as, count_fenced_as, unavailable or _raised, instead

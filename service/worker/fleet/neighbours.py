@@ -30,8 +30,8 @@ class Neighbours:
         lease_seconds: float,
         on_death: Sequence[Callable[[], None]],
     ) -> None:
-        """`placed` is told where this process stands; each of `on_death` is called where somebody
-        who was alive at the last look isn't now."""
+        """`placed` is told where this process stands. All of `on_death` are called where a worker
+        that was alive at the last look isn't now."""
         self._workers, self._identity, self._leader = workers, identity, leader
         self._placed, self._lease_seconds, self._on_death = placed, lease_seconds, on_death
         self._alive: set[str] = set()

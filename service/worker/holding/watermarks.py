@@ -1,4 +1,4 @@
-"""Wakes whoever claims, once there is room that is worth a claim."""
+"""Wakes the supplier, once there is room that is worth a claim."""
 
 from __future__ import annotations
 

@@ -31,9 +31,9 @@ def dispatch(
     """Sends hints for jobs that are due (since then) and have none; how many. `queues`: of each
     type that is known here, the queue.
 
-    Where nothing is due, that is one small question. Lanes with an overflow are left to those who
-    pour them. A hint that somebody has taken, and whose job he is claiming at this moment, isn't
-    sent again: what has none is looked at once more after a pause. Raises `StoreUnavailable`,
+    Where nothing is due, that is one small question. Lanes with an overflow are left to the workers
+    that pour them. A worker may just have taken a hint and be claiming its job: so jobs without a
+    hint are looked at once more after a pause, and only then get one. Raises `StoreUnavailable`,
     `redis.RedisError`.
     """
     before, sent = now - DISPATCH_AFTER, 0

@@ -1,9 +1,9 @@
 """Interrupts threads whose run is beyond its time limit, nowhere but where they allow it.
 
-An exception that is raised in another thread strikes between any two of its bytecodes: also right
-after it took a lock, which then stays held for ever. So there is a permit, which is taken in one
-operation that nothing can come between: the thread takes it before it does anything that must not
-be cut off, and whoever wants to interrupt takes it before. Only one of them gets it.
+An exception that is raised in another thread strikes between any two of its bytecodes. Where the
+thread had just taken a lock, that lock would stay held for ever. So there is a permit, which only
+one can take: the thread takes it before it does what must not be cut off, and an interrupter takes
+it before it strikes.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class HandlerTimeLimit(TimeLimit):
 
 
 class TimeLimits:
-    """Interrupts who is beyond his deadline; looks a few times a second, from a thread of its own.
+    """Interrupts threads beyond their deadline; looks a few times a second, on its own thread.
 
     `start`, `add_timeout` and `remove_timeout` are what `TimeLimit` calls, with a thread's id.
     """

@@ -3,8 +3,8 @@
 -- KEYS[1] set of the lanes ("queue/type") that have hints in their lists, or an overflow
 -- ARGV[1] what all keys begin with   ARGV[2] window: how many hints a lane may have
 -- A lane's keys: its name with :high, nothing, :low (lists of messages), :overflow (MongoDB has
--- more of it), :pouring (somebody fetches that). A queue's key: :front (a list on which who is idle
--- waits).
+-- more of it), :pouring (a worker fetches that). A queue's key: :front (a list on which idle workers
+-- wait).
 local LANES, PREFIX, WINDOW = KEYS[1], ARGV[1], tonumber(ARGV[2])
 local ENDS = {":high", "", ":low"}
 local LIST_OF = {high = 1, normal = 2, low = 3}

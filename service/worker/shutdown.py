@@ -21,7 +21,7 @@ _LAST_WRITES_SECONDS = 2.0
 
 
 class Shutdown:
-    """`wake()` breaks off the waiting of whoever claims."""
+    """`wake()` breaks off all waiting in Redis."""
 
     def __init__(
         self,
