@@ -20,7 +20,7 @@ class AdaptiveInterval:
     def __init__(self, most_seconds: float = 10.0) -> None:
         """`most_seconds`: no look is put off for longer."""
         self._most_seconds = most_seconds
-        self._next_at = 0.0
+        self._next_at = self._paused_seconds = 0.0
         self._hurried = False
 
     @property
@@ -31,17 +31,22 @@ class AdaptiveInterval:
         """The next look is due now; one that is under way may have passed by what it is for."""
         self._hurried = True
 
+    def pause(self, seconds: float) -> None:
+        """Sleeps within a look: that is nothing of what it costs."""
+        time.sleep(seconds)
+        self._paused_seconds += seconds
+
     def run_if_due(self, look: Callable[[], object]) -> bool:
         """Takes a look, where one is due, and times it; whether one was due."""
         if not self.is_due:
             return False
-        self._hurried = False
+        self._hurried, self._paused_seconds = False, 0.0
         began = time.monotonic()
         try:
             look()
         finally:
             now = time.monotonic()
-            took = now - began
+            took = now - began - self._paused_seconds
             wait = min(_SHARE * took, self._most_seconds) if took > _CHEAP_SECONDS else 0.0
             self._next_at = now + wait
         return True

@@ -7,11 +7,12 @@ from typing import Any
 
 from pymongo.database import Database
 
+from service.queue.lanes import Lane
 from service.runtime.identity import process_space
 from service.store import JobStore, WorkerStore
 from service.worker.process import WorkerProcess
 from tests.contract.worker_process import MakeProcess, run_beat
-from tests.factories import accept, all_workers, claim, failed, make_worker
+from tests.factories import accept, ago, all_workers, claim, failed, make_worker
 
 
 def test_only_the_leader_sweeps(make_process: MakeProcess, store: JobStore) -> None:
@@ -56,6 +57,19 @@ def test_right_after_an_outage_nobody_is_dead_for_an_old_heartbeat(
     process._rescuer.hurry()  # where the look before took long, the next one would come later
     run_beat(process, "rescue")
     assert store.requests.get(job.id)["status"] == "pending"
+
+
+def test_a_hint_that_gets_lost_again_is_soon_sent_again(
+    process: WorkerProcess, store: JobStore
+) -> None:
+    job, lane = accept(store, at=ago(60)), Lane("default", "email")
+    for _ in range(3):
+        process._dispatcher._all.hurry()
+        run_beat(process, "dispatch")
+        assert process._broker.lanes.listed(lane) == {job["_id"]}
+        process._broker.client.flushall()
+        # The pause would put off the next look by ten seconds.
+        assert process._dispatcher._all._paused_seconds > 0
 
 
 def test_tidying_frees_what_the_dead_left(

@@ -16,6 +16,8 @@ class Clock:
     def advance(self, seconds: float) -> None:
         self.now += seconds
 
+    sleep = advance
+
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
@@ -42,6 +44,16 @@ def test_a_look_that_takes_long_is_due_after_many_times_as_long(clock: Clock) ->
     clock.now += 4.9
     assert not pace.is_due
     clock.now += 0.2
+    assert pace.is_due
+
+
+def test_a_pause_within_a_look_is_nothing_that_it_costs(clock: Clock) -> None:
+    pace = AdaptiveInterval()
+    assert pace.run_if_due(lambda: pace.pause(0.1))
+    assert pace.is_due
+    assert pace.run_if_due(lambda: (pace.pause(5.0), clock.advance(0.02)))
+    assert not pace.is_due
+    clock.now += 5.1
     assert pace.is_due
 
 

@@ -43,9 +43,10 @@ class Dispatcher:
         """Looks for all that has been due for long where the pace allows it; in between only for
         what has become so lately."""
         adopt(self._broker, self._catalog, self._stores.counters)
-        if not self._all.run_if_due(lambda: self._send(now)):
-            self._recent.run_if_due(lambda: self._send(now, now - _RECENT))
+        if not self._all.run_if_due(lambda: self._send(self._all, now)):
+            self._recent.run_if_due(lambda: self._send(self._recent, now, now - _RECENT))
 
-    def _send(self, now: datetime, since: datetime | None = None) -> None:
+    def _send(self, look: AdaptiveInterval, now: datetime, since: datetime | None = None) -> None:
         queues = {t.name: t.queue for t in self._catalog}
-        dispatch(self._stores.jobs, self._broker.lanes, queues, now, since=since)
+        store, lanes = self._stores.jobs, self._broker.lanes
+        dispatch(store, lanes, queues, now, since=since, pause=look.pause)
