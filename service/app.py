@@ -13,7 +13,8 @@ from falcon.asgi import Request, Response
 
 from service.api import problems
 from service.api.batch import BatchResource
-from service.api.changes import CancelResource, RetryManyResource, RetryResource
+from service.api.bulk_changes import CancelManyResource, RetryManyResource
+from service.api.changes import CancelResource, RetryResource
 from service.api.edge import BEGAN, WebApp
 from service.api.events import EventResource, EventsResource
 from service.api.intake import Intake
@@ -61,6 +62,7 @@ def _add_routes(app: WebApp, web: WebProcess) -> None:
     health = HealthResource(web.health)
     app.add_route("/events", EventsResource(web, intake))
     app.add_route("/events/batch", BatchResource(web, intake))
+    app.add_route("/events/cancel", CancelManyResource(web))
     app.add_route("/events/retry", RetryManyResource(web))
     app.add_route("/events/{event_id}", EventResource(web))
     app.add_route("/events/{event_id}/cancel", CancelResource(web))

@@ -75,7 +75,7 @@ class WebProcess:
         # Each kind waits for its own only: slow ones must not hold up the others.
         self.single_changes = self._offload("changes", 4, settings.mongodb_timeout_ms / 1000, 200)
         self.listings = self._offload("listings", 4, LISTING_SECONDS, 200)
-        self.bulk_changes = self._offload("changes by filter", 2, 1.5 * _BULK_SECONDS, 20)
+        self.bulk_changes = self._offload("changes by filter", 4, 1.5 * _BULK_SECONDS, 20)
         self.aside = CpuLane()
         self.waiting = LongPoll(broker.client, stores.jobs.requests.finals, settings.max_waiters)
         self.changes = Changes(stores, self.follow_up, clock, self.waiting.tell)
