@@ -123,6 +123,8 @@ class _Call:
         totals = [0 for _ in numbers]
         for _ in range(_ROUNDS):
             for number in numbers:
+                if not unsure and sum(totals) == len(ids):
+                    break
                 count = self._apply(ids, number)
                 if count is None:
                     unsure.add(number)
