@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-_FIRST, _FEWEST, _MOST = 250, 100, 500
-_TARGET_SECONDS = 0.1
+_FIRST, _FEWEST, _MOST = 100, 50, 200
+_TARGET_SECONDS = 0.04
 """How long one chunk should take, a good part of which is waiting for MongoDB's journal."""
 _SMOOTHING = 0.2
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 3.0
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 1.0, 4.0
 """As a multiple of what the chunk before took."""
 
 
 class Pace:
-    """After each chunk MongoDB is left alone for half as long as the chunk took, and for longer the
+    """After each chunk MongoDB is left alone for as long as the chunk took, and for longer the
     slower it has become: then others are at work. A single slow chunk says little: what counts is
     the (exponential) mean of what each job took."""
 

@@ -110,7 +110,9 @@ def test_all_that_is_generated_can_be_imported(api: Generated, package: Path) ->
 
 
 def test_the_models_have_names_that_one_would_have_given_them(api: Generated) -> None:
-    made = {n for n in api.models.__all__ if n.startswith(("Batch", "Event", "Health", "Retr"))}
+    made = {
+        n for n in api.models.__all__ if n.startswith(("Batch", "Canc", "Event", "Health", "Retr"))
+    }
     assert made == {
         *("BatchAccepted", "BatchItemSimulate", "BatchItemWebhook", "BatchRefused"),
         *("BatchResults", "Event", "EventError", "EventLinks", "EventPage", "EventPayload"),
