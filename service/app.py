@@ -13,7 +13,8 @@ from falcon.asgi import Request, Response
 
 from service.api import problems
 from service.api.batch import BatchResource, Limits
-from service.api.changes import CancelResource, RetryManyResource, RetryResource
+from service.api.bulk_changes import CancelManyResource, RetryManyResource
+from service.api.changes import CancelResource, RetryResource
 from service.api.description import DescriptionResource
 from service.api.edge import BEGAN, WebApp
 from service.api.event_writer import EventWriter
@@ -60,6 +61,7 @@ def create_app(
 
 def _add_routes(app: WebApp, web: WebProcess) -> None:
     _add_events(app, web)
+    app.add_route("/events/cancel", CancelManyResource(web))
     app.add_route("/events/retry", RetryManyResource(web))
     app.add_route("/events/{event_id}/cancel", CancelResource(web))
     app.add_route("/events/{event_id}/retry", RetryResource(web))

@@ -15,6 +15,7 @@ from service.catalog import Catalog, EventType
 from service.clock import ServerClock
 from service.errors import FieldError, InvalidEvent
 from service.job import NewEvent, Priority
+from service.labels import POSTED, labels_of
 from service.store.documents import new_document
 from service.store.mongo import Document
 from service.store.payloads import packed
@@ -79,6 +80,7 @@ class Intake:
             fingerprint=None if key is None else fingerprint(body),
             request_id=request_id,
             traceparent=traceparent,
+            labels=labels_of(given, POSTED),
         )
         if event.run_at is not None:
             self._check_run_at(event.run_at, event.delay_ms)

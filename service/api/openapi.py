@@ -11,13 +11,14 @@ from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin, resolver
 from marshmallow import RAISE, Schema, fields
 
-from service.api.changes import RetryManySchema
+from service.api.bulk_changes import CancelManySchema, RetryManySchema
 from service.api.openapi_operations import OPERATIONS, PROBLEMS, Operation
 from service.api.openapi_responses import ID, RESPONSE_SCHEMAS, JsonSchema, ref
 from service.api.queries import DEFAULT_LIMIT, MAX_LIMIT
 from service.api.requests import MAX_WAIT_SECONDS
 from service.api.schemas import KEY_PATTERN, BatchItemSchema, EventSchema, JsonObject, Moment
 from service.catalog import Catalog, EventType
+from service.labels import LABELS
 from service.runtime.identity import VERSION
 
 _TEXT: JsonSchema = {"type": "string"}
@@ -26,6 +27,14 @@ _PARAMETERS: dict[str, tuple[str, JsonSchema, str]] = {
     "event_id": ("path", ID, "the event's id"),
     "status": ("query", ref("EventStatus"), ""),
     "type": ("query", {"type": "string", "minLength": 1, "maxLength": 100}, ""),
+    **{
+        label.name: (
+            "query",
+            {"type": "string", "pattern": label.pattern},
+            label.description + ("; only with `type`" if label.of_type else ""),
+        )
+        for label in LABELS
+    },
     "created_after": ("query", _MOMENT, "inclusive"),
     "created_before": ("query", _MOMENT, "exclusive"),
     "limit": (
@@ -104,7 +113,8 @@ def _bodies(
     bodies["NewEvent"] = _one_of("NewEvent", names)
     bodies["BatchItem"] = _one_of("BatchItem", names)
     bodies["NewEvents"] = _batch(max_batch_events)
-    bodies["RetryMany"], bodies["RetryableStatus"] = _retry_many(plugin)
+    bodies |= _many(plugin, RetryManySchema(), "RetryMany", "RetryableStatus")
+    bodies |= _many(plugin, CancelManySchema(), "CancelMany", "CancellableStatus")
     return bodies
 
 
@@ -144,14 +154,18 @@ def _named(body: JsonSchema, member: str, name: str) -> JsonSchema:
     return ref(name) | {k: v for k, v in described.items() if k not in {"type", "enum"}}
 
 
-def _retry_many(plugin: MarshmallowPlugin) -> tuple[JsonSchema, JsonSchema]:
-    """The body, and its enum. It needs a condition, and `dry_run` is none. (To say so by `anyOf`
-    makes generators take it for a union, and give up its members.)"""
-    body = _json_schema(plugin, RetryManySchema())
+def _many(
+    plugin: MarshmallowPlugin, schema: Schema, name: str, name_of_status: str
+) -> dict[str, JsonSchema]:
+    """The body of a change by filter, and its enum. It needs a condition, and `dry_run` is none.
+    (To say so by `anyOf` makes generators take it for a union, and give up its members.)"""
+    body = _json_schema(plugin, schema)
     status = {"type": "string", "enum": body["properties"]["status"]["enum"]}
-    body["properties"]["status"] = _named(body, "status", "RetryableStatus")
+    body["properties"]["status"] = _named(body, "status", name_of_status)
     only_dry_run = {"required": ["dry_run"], "maxProperties": 1}
-    return body | {"minProperties": 1, "not": only_dry_run}, status
+    needed = {label.name: ["type"] for label in LABELS if label.of_type}
+    rules = {"minProperties": 1, "not": only_dry_run, "dependentRequired": needed}
+    return {name: body | rules, name_of_status: status}
 
 
 def _one_of(kind: str, names: list[str]) -> JsonSchema:
@@ -209,6 +223,7 @@ def _example(operation: Operation) -> dict[str, Any]:
         "NewEvent": event,
         "NewEvents": {"events": [event, event | {"idempotency_key": "order-4711"}]},
         "RetryMany": {"status": "failed", "dry_run": True},
+        "CancelMany": {"status": "pending", "type": "simulate", "dry_run": True},
     }
     return {"example": examples[operation.body or ""]}
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from service.labels import NAMES
+
 PROBLEMS = {
     400: "bad JSON, or a parameter or header that isn't allowed",
     404: "no such event, or nothing at this path",
@@ -69,7 +71,7 @@ OPERATIONS = (
         path="/events",
         summary="List events, newest first",
         responses={200: ("EventPage", "a page; `next_cursor` is null on the last one")},
-        parameters=("status", "type", "created_after", "created_before", "limit", "cursor"),
+        parameters=("status", "type", *NAMES, "created_after", "created_before", "limit", "cursor"),
     ),
     Operation(
         id="postEvents",
@@ -82,6 +84,15 @@ OPERATIONS = (
         },
         parameters=("X-Request-Id", "traceparent"),
         body="NewEvents",
+        more_problems=_BODY,
+    ),
+    Operation(
+        id="cancelEvents",
+        method="post",
+        path="/events/cancel",
+        summary="Cancel all events that match",
+        responses={200: ("Cancelled", "how many it met, cancelled, and asked to stop")},
+        body="CancelMany",
         more_problems=_BODY,
     ),
     Operation(

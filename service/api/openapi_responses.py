@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from service.job import JobStatus, Outcome, Priority
+from service.labels import LABELS
 
 JsonSchema = dict[str, Any]
 ID_PATTERN = "^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
@@ -65,6 +66,9 @@ _ACCEPTED: JsonSchema = {
     "created_at": _MOMENT,
     "links": ref("EventLinks"),
 }
+_MORE: JsonSchema = {
+    "more": {"type": "boolean", "description": "true: its time was over, ask again"}
+}
 _EVENTS: dict[str, JsonSchema] = {
     "EventStatus": _enum(*JobStatus),
     "Priority": _enum(*Priority),
@@ -102,14 +106,13 @@ _EVENTS: dict[str, JsonSchema] = {
             "result": {"description": "what the handler returned"},
             "error": _or_null(ref("EventError")),
             "history": _list("Attempt"),
-        },
+        }
+        | {label.name: _or_null(_TEXT) | {"description": label.description} for label in LABELS},
         {"progress": {"description": "what the handler last reported"}},
     ),
     "EventPage": _object({"events": _list("Event"), "next_cursor": _or_null(_TEXT)}),
-    "Retried": _object(
-        {"matched": _COUNT, "retried": _COUNT},
-        {"more": {"type": "boolean", "description": "true: its time was over, ask again"}},
-    ),
+    "Retried": _object({"matched": _COUNT, "retried": _COUNT}, _MORE),
+    "Cancelled": _object({"matched": _COUNT, "cancelled": _COUNT, "asked": _COUNT}, _MORE),
 }
 _BATCHES: dict[str, JsonSchema] = {
     "BatchAccepted": _object(

@@ -11,6 +11,7 @@ from falcon.asgi import Response
 
 from service.api.times import shown
 from service.clock import ServerClock
+from service.labels import NAMES
 from service.store import Accepted
 from service.store.mongo import Document
 from service.store.payloads import Packed
@@ -44,6 +45,8 @@ def event(document: Document) -> dict[str, Any]:
         "attempts": document["attempts"],
         "max_attempts": document["max_attempts"],
     }
+    for name in NAMES:
+        made[name] = document.get(name)
     for name in _MOMENTS:
         made[name] = shown(document[name])
     pending = document["status"] == "pending"

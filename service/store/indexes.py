@@ -9,6 +9,7 @@ import pymongo
 from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.database import Database
 
+from service.labels import LABELS
 from service.store.guard import mongo_errors
 from service.store.mongo import Document
 
@@ -67,6 +68,20 @@ JOB_INDEXES = [
         [("dead_letter_due", ASCENDING)],
         name="dead_letters",
         partialFilterExpression={"dead_letter_due": {"$exists": True}},
+    ),
+    # Listings and changes by label. Without the status among their keys, so that they are written
+    # once in an event's life.
+    *(
+        IndexModel(
+            [
+                *([("type", ASCENDING)] if label.of_type else []),
+                (label.name, ASCENDING),
+                ("_id", DESCENDING),
+            ],
+            name=f"by_{label.name}",
+            partialFilterExpression={label.name: {"$exists": True}},
+        )
+        for label in LABELS
     ),
 ]
 

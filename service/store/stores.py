@@ -10,6 +10,7 @@ from service.clock import ServerClock
 from service.settings import Settings
 from service.store import mongo
 from service.store.audit import Audit
+from service.store.bulk_changes import BulkChanges
 from service.store.counters import Counters
 from service.store.documents import Retention
 from service.store.guard import mongo_errors
@@ -26,15 +27,13 @@ class Stores:
 
     def __init__(self, database: Database[Document], settings: Settings) -> None:
         self._database = database
-        self.jobs = JobStore(
-            database,
-            retention=Retention(
-                completed_seconds=settings.retention_completed_seconds or None,
-                failed_seconds=settings.retention_failed_seconds or None,
-                cancelled_seconds=settings.retention_cancelled_seconds or None,
-            ),
-            history_limit=settings.history_limit,
+        retention = Retention(
+            completed_seconds=settings.retention_completed_seconds or None,
+            failed_seconds=settings.retention_failed_seconds or None,
+            cancelled_seconds=settings.retention_cancelled_seconds or None,
         )
+        self.jobs = JobStore(database, retention=retention, history_limit=settings.history_limit)
+        self.bulk = BulkChanges(database, retention)
         self.listing = Listing(database)
         self.workers = WorkerStore(database, settings.lease_seconds)
         self.counters = Counters(database)

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 
 from service.clock import ServerClock
 from service.store import Deltas, Filter, Stores
+from service.store.bulk import Chunk
 from service.store.documents import hint_of
 from service.store.mongo import Document
 from service.web.counter_writer import CounterWriter
 from service.web.hint_publisher import HintPublisher
 
 
-class Retried(NamedTuple):
-    """What became of a retry by filter."""
+@dataclass(slots=True)
+class Tally:
+    """What became of a change by filter."""
 
-    matched: int
+    matched: int = 0
     """How many it met."""
-    retried: int
-    """How many of them it retried itself."""
-    more: bool
+    counts: list[int] = field(default_factory=lambda: [0, 0])
+    """How many of them it changed itself: retried; or cancelled, and asked to stop."""
+    more: bool = False
     """Whether its time was over before all were met."""
+
+    def add(self, chunk: Chunk) -> None:
+        self.matched += chunk.matched
+        self.more = chunk.more
+        for number, count in enumerate(chunk.counts):
+            self.counts[number] += count
 
 
 class Changes:
@@ -42,10 +50,7 @@ class Changes:
         """The job, cancelled or asked to stop. Raises `UnknownEvent`, `NotAllowedNow`."""
         document, made = self._stores.jobs.requests.cancel(job_id, self._clock.now())
         if made:
-            self._tell({job_id})
-            deltas = Deltas()
-            deltas.add(document["type"], "cancelled")
-            self._counts.add(deltas)
+            self._cancelled([document])
         return document
 
     def retry(self, job_id: str) -> Document:
@@ -54,14 +59,34 @@ class Changes:
         self._hints.publish([hint_of(document)])
         return document
 
-    def retry_many(self, which: Filter, until: float, *, dry_run: bool) -> Retried:
+    def retry_many(self, which: Filter, until: float, *, dry_run: bool) -> Tally:
         """Retries what matches, or only counts it; ends soon after `until` (monotonic)."""
-        listing = self._stores.listing
+        bulk, tally = self._stores.bulk, Tally()
         if dry_run:
-            matched, more = listing.count_retryable(which, until)
-            return Retried(matched, 0, more)
-        matched, retried, more = 0, 0, False
-        for chunk in listing.retry_many(which, self._clock.now(), until):
-            self._hints.publish([hint_of(document) for document in chunk.jobs])
-            matched, retried, more = matched + chunk.matched, retried + chunk.changed, chunk.more
-        return Retried(matched, retried, more)
+            tally.matched, tally.more = bulk.count_retryable(which, until)
+            return tally
+        for chunk in bulk.retry(which, self._clock.now, until):
+            pending = [d for d in chunk.jobs if d["status"] == "pending"]
+            self._hints.publish([hint_of(document) for document in pending])
+            tally.add(chunk)
+        return tally
+
+    def cancel_many(self, which: Filter, until: float, *, dry_run: bool) -> Tally:
+        """Cancels what matches, or asks it to stop, or only counts it; ends soon after `until`
+        (monotonic)."""
+        bulk, tally = self._stores.bulk, Tally()
+        if dry_run:
+            tally.matched, tally.more = bulk.count_cancellable(which, until)
+            return tally
+        for chunk in bulk.cancel(which, self._clock.now, until):
+            self._cancelled(chunk.jobs)
+            tally.add(chunk)
+        return tally
+
+    def _cancelled(self, documents: Sequence[Document]) -> None:
+        """What follows from it for jobs that were just made `cancelled`."""
+        self._tell({document["_id"] for document in documents})
+        deltas = Deltas()
+        for document in documents:
+            deltas.add(document["type"], "cancelled")
+        self._counts.add(deltas)

@@ -65,7 +65,7 @@ class WebProcess:
         )
         # Each kind waits for its own only: slow ones must not hold up the others.
         self.single_changes = self._pool("changes", 4, settings.mongodb_timeout_ms / 1000, 200)
-        self.bulk_changes = self._pool("changes by filter", 2, 1.5 * _BULK_SECONDS, 20)
+        self.bulk_changes = self._pool("changes by filter", 4, 1.5 * _BULK_SECONDS, 20)
         listings = self._pool("listings", 4, LONGEST_READ_SECONDS, 200)
         self.pages = PageReader(listings, stores.listing)
         self.cpu_lane = CpuLane()

@@ -32,6 +32,9 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
         return
     if key := (case.headers or {}).get("Idempotency-Key"):  # a key belongs to one body
         case.headers["Idempotency-Key"] = f"{key[:200]}{uuid.uuid4().hex}"
+    for which in (case.query, case.body):  # a group belongs to a type
+        if isinstance(which, dict) and "type" not in which:
+            which.pop("group", None)
     if case.query:
         case.query.pop("cursor", None)  # it is what an answer gave, and nothing else
     for event in _events(case.body):

@@ -110,12 +110,15 @@ def test_all_that_is_generated_can_be_imported(api: Generated, package: Path) ->
 
 
 def test_the_models_have_names_that_one_would_have_given_them(api: Generated) -> None:
-    made = {n for n in api.models.__all__ if n.startswith(("Batch", "Event", "Health", "Retr"))}
+    made = {
+        n for n in api.models.__all__ if n.startswith(("Batch", "Canc", "Event", "Health", "Retr"))
+    }
     assert made == {
         *("BatchAccepted", "BatchItemSimulate", "BatchItemWebhook", "BatchRefused"),
         *("BatchResults", "Event", "EventError", "EventLinks", "EventPage", "EventPayload"),
         *("EventStatus", "Health", "HealthCheck", "HealthChecks", "HealthStatus"),
         *("Retried", "RetryMany", "RetryableStatus"),
+        *("Cancelled", "CancelMany", "CancellableStatus"),
     }
     assert not [name for name in api.models.__all__ if "Type0" in name or "Item0" in name]
 
@@ -222,6 +225,19 @@ def retry_events(api: Generated, jobs: JobStore) -> None:
     api.problem(422, "events/retry_events", body=api.models.RetryMany())
 
 
+def cancel_events(api: Generated, jobs: JobStore) -> None:
+    event_id = api.post()
+    claimed(jobs, type="simulate")
+    which = api.models.CancelMany(type_="simulate", dry_run=True)
+    counted = api.call("events/cancel_events", body=which).parsed
+    assert (counted.matched, counted.cancelled, counted.asked) == (2, 0, 0)
+    which.dry_run = False
+    done = api.call("events/cancel_events", body=which).parsed
+    assert (done.matched, done.cancelled, done.asked) == (2, 1, 1)
+    assert api.call("events/get_event", event_id).parsed.status == "cancelled"
+    api.problem(422, "events/cancel_events", body=api.models.CancelMany())
+
+
 def get_health(api: Generated, jobs: JobStore) -> None:
     health = api.call("health/get_health").parsed
     assert health.status in {"ok", "degraded"}
@@ -262,6 +278,7 @@ USES: dict[str, Callable[[Generated, JobStore], None]] = {
     "cancelEvent": cancel_event,
     "retryEvent": retry_event,
     "retryEvents": retry_events,
+    "cancelEvents": cancel_events,
     "getHealth": get_health,
     "getLiveness": get_liveness,
     "getReadiness": get_readiness,

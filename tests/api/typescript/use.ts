@@ -140,6 +140,19 @@ const uses: Record<keyof operations, () => Promise<void>> = {
     problem(await client.POST("/events/retry", { body: bad }), 422);
   },
 
+  async cancelEvents() {
+    const eventId = await posted();
+    const { created_at } = good(await client.GET("/events/{event_id}", at(eventId)));
+    const body: Schemas["CancelMany"] = { status: "pending", created_after: created_at };
+    const counted = await client.POST("/events/cancel", { body: { ...body, dry_run: true } });
+    assert.deepEqual(good(counted), { matched: 1, cancelled: 0, asked: 0 });
+    const done = good(await client.POST("/events/cancel", { body }));
+    assert.deepEqual([done.matched, done.cancelled, done.asked], [1, 1, 0]);
+    // @ts-expect-error: what has failed can't be cancelled
+    const bad: Schemas["CancelMany"] = { status: "failed" };
+    problem(await client.POST("/events/cancel", { body: bad }), 422);
+  },
+
   async getHealth() {
     const health = good(await client.GET("/health"));
     assert(health.status !== "down");
