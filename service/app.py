@@ -18,6 +18,7 @@ from service.api.edge import BEGAN, WebApp
 from service.api.events import EventResource, EventsResource
 from service.api.intake import Intake
 from service.api.operations import DescriptionResource, HealthResource, MetricsResource
+from service.api.schedules import RunResource, ScheduleResource, SchedulesResource
 from service.catalog import Catalog, catalog
 from service.clock import ServerClock
 from service.errors import CatalogError, SettingError
@@ -65,6 +66,9 @@ def _add_routes(app: WebApp, web: WebProcess) -> None:
     app.add_route("/events/{event_id}", EventResource(web))
     app.add_route("/events/{event_id}/cancel", CancelResource(web))
     app.add_route("/events/{event_id}/retry", RetryResource(web))
+    app.add_route("/schedules", SchedulesResource(web))
+    app.add_route("/schedules/{name}", ScheduleResource(web, intake))
+    app.add_route("/schedules/{name}/run", RunResource(web, intake))
     app.add_route("/openapi.json", DescriptionResource(web.settings, web.catalog))
     app.add_route("/metrics", MetricsResource(web.totals))
     app.add_route("/health", health)

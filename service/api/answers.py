@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -48,12 +49,30 @@ def event(document: Document) -> dict[str, Any]:
         made[name] = shown(document[name])
     pending = document["status"] == "pending"
     made["next_attempt_at"] = shown(document["next_attempt_at"]) if pending else None
+    if "schedule" in document:
+        made["schedule"] = document["schedule"]
     made["result"] = _large(document["result"])
     made["error"] = document["error"]
     made["history"] = [_attempt(entry) for entry in document["history"]]
     if "progress" in document:
         made["progress"] = document["progress"]
     return made
+
+
+def schedule(document: Document, upcoming: list[datetime]) -> dict[str, Any]:
+    """A schedule as `GET /schedules/{name}` shows it."""
+    return {
+        "name": document["_id"],
+        **{name: document[name] for name in ("cron", "timezone", "every_seconds")},
+        "event": _large(document["event"]),
+        **{name: document[name] for name in ("overlap", "missed", "paused")},
+        "created_at": shown(document["created_at"]),
+        "updated_at": shown(document["updated_at"]),
+        "next_run_at": shown(document["next_run_at"]),
+        "last_run_at": shown(document["last_run_at"]),
+        "last_event_id": document["last_event_id"],
+        "upcoming": [shown(moment) for moment in upcoming],
+    }
 
 
 def _large(value: Any) -> Any:
@@ -84,11 +103,13 @@ def _attempt(entry: Document) -> dict[str, Any]:
 def accepted(answer: Accepted) -> dict[str, Any]:
     """An event as `POST /events` answers it."""
     document = answer.document
+    schedule = {"schedule": document["schedule"]} if "schedule" in document else {}
     return {
         "id": document["_id"],
         "type": document["type"],
         "status": document["status"],
         "created_at": shown(document["created_at"]),
+        **schedule,
         "links": {"self": path(document["_id"])},
     }
 

@@ -65,6 +65,7 @@ class RetryManySchema(Schema):
         validate=validate.OneOf(_RETRYABLE), metadata={"description": "default: both"}
     )
     type = fields.String(validate=validate.Length(1, 100))
+    schedule = fields.String(validate=validate.Length(1, 100))
     created_after = Moment(metadata={"description": "inclusive"})
     created_before = Moment(metadata={"description": "exclusive"})
     dry_run = Flag(metadata={"description": "only count; default: false"})

@@ -16,7 +16,16 @@ from service.api.openapi_answers import ANSWERS, ID, JsonSchema, ref
 from service.api.operations_table import OPERATIONS, PROBLEMS, Operation
 from service.api.queries import DEFAULT_LIMIT, MAX_LIMIT
 from service.api.requests import MAX_WAIT_SECONDS
-from service.api.schemas import KEY_PATTERN, BatchItemSchema, EventSchema, JsonObject, Moment
+from service.api.schemas import (
+    KEY_PATTERN,
+    SCHEDULE_NAME_PATTERN,
+    BatchItemSchema,
+    EventSchema,
+    JsonObject,
+    Moment,
+    ScheduleEventSchema,
+    ScheduleSchema,
+)
 from service.catalog import Catalog, EventType
 from service.runtime.identity import VERSION
 from service.settings import Settings
@@ -27,6 +36,12 @@ _PARAMETERS: dict[str, tuple[str, JsonSchema, str]] = {
     "event_id": ("path", ID, "the event's id"),
     "status": ("query", ref("EventStatus"), ""),
     "type": ("query", {"type": "string", "minLength": 1, "maxLength": 100}, ""),
+    "name": ("path", {"type": "string", "pattern": SCHEDULE_NAME_PATTERN}, "the schedule's name"),
+    "schedule": (
+        "query",
+        {"type": "string", "pattern": SCHEDULE_NAME_PATTERN},
+        "only what this schedule has made",
+    ),
     "created_after": ("query", _MOMENT, "inclusive"),
     "created_before": ("query", _MOMENT, "exclusive"),
     "limit": (
@@ -65,6 +80,8 @@ _ANSWER_HEADERS = {
     "Accepted": ("Location", "Retry-After", "Idempotency-Replayed"),
     "Event": ("ETag", "Retry-After", "Preference-Applied"),
     "EventPage": ("Link",),
+    "Schedule": ("ETag",),
+    "SchedulePage": ("Link",),
     "BatchResults": ("Retry-After",),
 }
 _STATUS_HEADERS = {405: ("Allow",), 503: ("Retry-After",)}
@@ -106,6 +123,8 @@ def _bodies(
     bodies["BatchItem"] = _one_of("BatchItem", names)
     bodies["NewEvents"] = _batch(settings.max_batch_events)
     bodies["RetryMany"], bodies["RetryableStatus"] = _retry_many(plugin)
+    bodies["ScheduleEvent"] = _one_of("ScheduleEvent", names)
+    bodies |= _schedule(plugin)
     return bodies
 
 
@@ -114,14 +133,16 @@ def _bodies_of(plugin: MarshmallowPlugin, event_type: EventType) -> dict[str, Js
     payload = f"Payload.{event_type.name}"
     bodies = {payload: _json_schema(plugin, event_type.schema)}
     doc = " ".join((event_type.handler.__doc__ or "").strip().partition("\n\n")[0].split())
-    for kind, schema in (("NewEvent", EventSchema()), ("BatchItem", BatchItemSchema())):
+    kinds = {"NewEvent": EventSchema(), "BatchItem": BatchItemSchema()}
+    for kind, schema in (kinds | {"ScheduleEvent": ScheduleEventSchema()}).items():
         event = _json_schema(plugin, schema)
         event["properties"] |= {
             "type": {"type": "string", "const": event_type.name},
             "payload": ref(payload),
             "priority": _named(event, "priority", "Priority"),
         }
-        event["not"] = {"required": ["run_at", "delay_ms"]}
+        if "run_at" in event["properties"]:
+            event["not"] = {"required": ["run_at", "delay_ms"]}
         bodies[f"{kind}.{event_type.name}"] = event | ({"description": doc} if doc else {})
     return bodies
 
@@ -153,6 +174,20 @@ def _retry_many(plugin: MarshmallowPlugin) -> tuple[JsonSchema, JsonSchema]:
     body["properties"]["status"] = _named(body, "status", "RetryableStatus")
     only_dry_run = {"required": ["dry_run"], "maxProperties": 1}
     return body | {"minProperties": 1, "not": only_dry_run}, status
+
+
+def _schedule(plugin: MarshmallowPlugin) -> dict[str, JsonSchema]:
+    """The body, and its enums. What excludes what is told in words: see `_retry_many`."""
+    body = _json_schema(plugin, ScheduleSchema())
+    enums = {"overlap": "ScheduleOverlap", "missed": "ScheduleMissed"}
+    named = {
+        name: {"type": "string", "enum": body["properties"][member]["enum"]}
+        for member, name in enums.items()
+    }
+    for member, name in enums.items():
+        body["properties"][member] = _named(body, member, name)
+    body["properties"]["event"] = ref("ScheduleEvent")
+    return {"NewSchedule": body} | named
 
 
 def _one_of(kind: str, names: list[str]) -> JsonSchema:
@@ -210,6 +245,7 @@ def _example(operation: Operation) -> dict[str, Any]:
         "NewEvent": event,
         "NewEvents": {"events": [event, event | {"idempotency_key": "order-4711"}]},
         "RetryMany": {"status": "failed", "dry_run": True},
+        "NewSchedule": {"cron": "0 3 * * *", "timezone": "Europe/Berlin", "event": event},
     }
     return {"example": examples[operation.body or ""]}
 

@@ -12,13 +12,14 @@ from typing import Any
 from falcon.asgi import Request
 
 from service.api import times
+from service.api.schemas import is_schedule_name
 from service.clock import from_ms
 from service.errors import InvalidQuery
 from service.ids import is_id
 from service.job import JobStatus
 from service.store import Filter
 
-FILTERS = ("status", "type", "created_after", "created_before")
+FILTERS = ("status", "type", "schedule", "created_after", "created_before")
 DEFAULT_LIMIT, MAX_LIMIT = 50, 200
 _EPOCH = from_ms(0)
 
@@ -42,11 +43,15 @@ def filter_of(given: Mapping[str, str], statuses: Collection[str] = tuple(JobSta
         raise InvalidQuery(f"status: not one of {_list(statuses)}")
     if event_type is not None and not 0 < len(event_type) <= 100:
         raise InvalidQuery("type: not 1 to 100 characters")
+    schedule = given.get("schedule")
+    if schedule is not None and not is_schedule_name(schedule):
+        raise InvalidQuery("schedule: no schedule can have this name")
     return Filter(
         status=status,
         type=event_type,
         created_after=_moment(given, "created_after"),
         created_before=_moment(given, "created_before"),
+        schedule=schedule,
     )
 
 

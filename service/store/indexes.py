@@ -68,6 +68,17 @@ JOB_INDEXES = [
         name="dead_letters",
         partialFilterExpression={"dead_letter_due": {"$exists": True}},
     ),
+    # What a schedule has made, newest first; and the few of its events that aren't confirmed yet.
+    IndexModel(
+        [("schedule", ASCENDING), ("_id", DESCENDING)],
+        name="by_schedule",
+        partialFilterExpression={"schedule": {"$exists": True}},
+    ),
+    IndexModel(
+        [("unconfirmed", ASCENDING)],
+        name="unconfirmed",
+        partialFilterExpression={"unconfirmed": {"$exists": True}},
+    ),
 ]
 
 
@@ -81,3 +92,4 @@ def ensure_indexes(database: Database[Document]) -> None:
             with pymongo.timeout(_BUILD_SECONDS):
                 database["jobs"].create_indexes(missing)
         database["rescues"].create_index("at", expireAfterSeconds=_RESCUES_SECONDS)
+        database["schedules"].create_index("next_run_at", name="due")

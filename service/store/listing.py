@@ -31,6 +31,7 @@ class Filter:
     type: str | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
+    schedule: str | None = None
 
     def query(self, *, below: str | None = None) -> Document:
         """As a query; `below`: only ids before that one. An id begins with its time of creation,
@@ -40,6 +41,8 @@ class Filter:
             query["status"] = self.status
         if self.type is not None:
             query["type"] = self.type
+        if self.schedule is not None:
+            query["schedule"] = self.schedule
         ids: dict[str, Any] = {}
         if self.created_after is not None:
             ids["$gte"] = first_id_at(self.created_after)

@@ -70,6 +70,7 @@ class Lifecycle(Middleware):
 
     def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         from service.worker.fleet.heartbeat import schedule
+        from service.worker.maintenance.scheduler import BEAT_SECONDS
 
         process = self.process
         self._scheduler = schedule(
@@ -78,6 +79,7 @@ class Lifecycle(Middleware):
                 "look": (_LOOK_SECONDS, process.look),
                 "redis": (_REDIS_SECONDS, process.look_at_redis),
                 "dispatch": (self._settings.sweep_seconds, process.dispatch),
+                "schedules": (BEAT_SECONDS, process.scheduler.beat),
                 "late": (_LATE_SECONDS, process.dispatch_late),
                 "letters": (_LETTERS_SECONDS, process.send_dead_letters),
                 "sweep": (2 * self._settings.sweep_seconds, process.sweep),

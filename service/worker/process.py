@@ -35,6 +35,7 @@ from service.worker.claiming.unheld import release_unheld
 from service.worker.finishing.committer import Committer, Settled
 from service.worker.fleet.lease import Lease
 from service.worker.maintenance import sweep
+from service.worker.maintenance.scheduler import Scheduler
 from service.worker.registry import Held, Registry
 from service.worker.running.runner import Runner
 from service.worker.running.time_limits import HandlerTimeLimit
@@ -120,6 +121,17 @@ class WorkerProcess:
         self._alive: set[str] = set()
         """The workers that were alive at the last look."""
         self._mongo_complaints, self._redis_complaints = Complaints(), Complaints()
+        self.scheduler = Scheduler(
+            ticks=self._stores.ticks,
+            jobs=self.store,
+            workers=self._workers,
+            counters=self._counters,
+            clock=self.clock,
+            catalog=catalog,
+            worker_id=self.identity.id,
+            leads=lambda: self._leads,
+            send=self._send_if_possible,
+        )
         self._stop_asked = threading.Event()
         self._parent = os.getppid()
 
@@ -218,6 +230,12 @@ class WorkerProcess:
             if rescued and not self._supply.redis_away.is_set():
                 self._broker.enqueue_many(rescued)
         self._leader.ticked()
+
+    def _send_if_possible(self, hints: Sequence[Hint]) -> None:
+        """Whatever fails here, workers find the jobs by themselves."""
+        if not self._supply.redis_away.is_set():
+            with contextlib.suppress(redis.RedisError):
+                self._broker.enqueue_many(hints)
 
     def send_dead_letters(self) -> None:
         """The sweep's slowest part: dead letters that never arrived."""
