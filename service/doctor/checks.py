@@ -25,6 +25,8 @@ from service.store import Stores
 OVERDUE = timedelta(seconds=5)
 """How long a due job may be without a message: the sweep sends one after a second or two."""
 DEAD_LETTER_OVERDUE = timedelta(seconds=30)
+SCHEDULE_OVERDUE = timedelta(seconds=15)
+"""How late a tick may be: whoever leads next makes it within seconds."""
 _MOST = 20_000
 _SCAN = 1_000
 _COUNTING_SECONDS = 0.5
@@ -127,6 +129,7 @@ class Checkup:
             Check("lost messages", self.lost, "due jobs have none, nor an overflow", needs=both),
             Check("jobs of dead workers", self.stranded, "nobody is at them", needs=both[:1]),
             Check("undelivered dead letters", self.undelivered, "nobody was told", needs=both[:1]),
+            Check("late schedules", self.late_schedules, "nobody makes events", needs=both[:1]),
             Check("overflow set for nothing", self.idle_overflow, "new jobs wait", needs=both),
             Check("stale messages", self.stale, "their jobs are final or gone", note, both),
             Check("counters", self.miscounted, "a killed process took counts", note, both[:1]),
@@ -188,6 +191,10 @@ class Checkup:
         before = self._clock.now() - DEAD_LETTER_OVERDUE
         waiting = self._stores.jobs.dead_letters.undelivered(before, _MOST)
         return {job["_id"]: job["_id"] for job in waiting}
+
+    def late_schedules(self) -> Found:
+        late = self._stores.schedules.late(self._clock.now() - SCHEDULE_OVERDUE, _MOST)
+        return {name: f"{name}: due since {at:%Y-%m-%d %H:%M:%S} UTC" for name, at in late}
 
     def idle_overflow(self) -> Found:
         now = self._clock.now()

@@ -72,6 +72,7 @@ def sent() -> list[Hint]:
 
 @pytest.fixture
 def leader(
+    *,
     ticks: Ticks,
     store: JobStore,
     workers: WorkerStore,
@@ -213,6 +214,7 @@ def test_a_schedule_that_is_broken_holds_up_no_other(
 @pytest.mark.parametrize("point", ["after_offer", "after_choice", "after_confirm"])
 @pytest.mark.parametrize("is_first", [True, False])
 def test_a_leader_that_dies_at_any_point_makes_no_tick_twice_and_loses_none(
+    *,
     schedules: Schedules,
     leader: Callable[..., Scheduler],
     database: Database[Any],
@@ -265,6 +267,7 @@ def test_an_event_that_has_run_and_expired_before_its_leader_was_replaced_is_not
 
 @pytest.mark.parametrize("has_expired", [False, True])
 def test_a_leader_that_was_frozen_before_its_choice_makes_nothing_when_it_goes_on(
+    *,
     schedules: Schedules,
     leader: Callable[..., Scheduler],
     database: Database[Any],
@@ -316,6 +319,7 @@ def test_a_choice_that_was_never_confirmed_is_confirmed_before_the_next(
 
 
 def test_a_lost_reply_makes_no_tick_twice(
+    *,
     schedules: Schedules,
     leader: Callable[..., Scheduler],
     database: Database[Any],
@@ -435,6 +439,7 @@ def test_ticks_that_another_worker_was_there_for_are_all_made_late(
 
 @pytest.mark.parametrize("missed", ["one", "none"])
 def test_ticks_while_no_worker_was_there_are_one_event_or_none(
+    *,
     schedules: Schedules,
     leader: Callable[..., Scheduler],
     ticks: Ticks,

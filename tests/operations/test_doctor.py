@@ -123,6 +123,16 @@ def test_undelivered_dead_letters_are_found(
     assert found(checkup, "undelivered dead letters").examples == (old["_id"],)
 
 
+def test_schedules_that_are_late_are_found(
+    checkup: Checkup, database: Database[Document], clock: ServerClock
+) -> None:
+    for name, due in (("late", ago(60)), ("soon", ahead(60)), ("paused", None)):
+        database["schedules"].insert_one({"_id": name, "next_run_at": due})
+    finding = found(checkup, "late schedules")
+    assert finding.level is Level.PROBLEM
+    assert finding.examples == (f"late: due since {ago(60):%Y-%m-%d %H:%M:%S} UTC",)
+
+
 def test_an_overflow_with_nothing_waiting_is_found(
     checkup: Checkup, store: JobStore, broker: PulseBroker
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from zoneinfo import ZoneInfo
@@ -97,9 +98,9 @@ def test_what_comes_is_the_next_tick_and_those_after_it() -> None:
 # properties
 
 MOMENTS = st.datetimes(
-    datetime(2011, 12, 1),
-    datetime(2040, 1, 1),
-    timezones=st.just(UTC),  # noqa: DTZ001
+    moment("2011-12-01").replace(tzinfo=None),
+    moment("2040-01-01").replace(tzinfo=None),
+    timezones=st.just(UTC),
 )
 TIMINGS = st.one_of(
     st.builds(Timing, cron=st.sampled_from(EXPRESSIONS), timezone=st.sampled_from(ZONES)),
@@ -125,9 +126,9 @@ def test_from_wherever_one_looks_there_are_the_same_ticks(
     early, late = sorted((one, other))
     late = min(late, early + timedelta(days=2))
     following = timing.after(late)
-    passed = [t for t in islice(timing.ticks(early), 3_000) if t <= late]
-    if len(passed) < 3_000 and (passed or timing.after(early) is not None):
-        assert (passed + [following])[0] == timing.after(early)
+    passed = [t for t in islice(timing.ticks(early), 500) if t <= late]
+    if len(passed) < 500:
+        assert next(iter([*passed, following])) == timing.after(early)
 
 
 @given(
@@ -139,10 +140,10 @@ def test_every_local_time_that_matches_ticks_once(cron: str, zone: str, after: d
     """Each minute that the local clock shows for the first time either ticks or doesn't match."""
     matching = Timing(cron, "UTC")
     begin = after.replace(second=0, microsecond=0)
-    ticks = {t for t in islice(Timing(cron, zone).ticks(begin), 400)}
+    ticks = set(islice(Timing(cron, zone).ticks(begin), 200))
     local_zone = ZoneInfo(zone)
     shown = begin.astimezone(local_zone).replace(tzinfo=None)
-    for minute in range(1, 300):
+    for minute in range(1, 200):
         now = begin + timedelta(minutes=minute)
         local = now.astimezone(local_zone).replace(tzinfo=None)
         if local <= shown:  # it has come before
@@ -178,10 +179,8 @@ def test_an_expression_may_be_right_and_never_come_true() -> None:
 @given(st.text(max_size=30))
 def test_no_text_breaks_it(text: str) -> None:
     for check in (check_cron, check_timezone):
-        try:
+        with suppress(ValueError):
             check(text)
-        except ValueError as error:
-            assert str(error)
 
 
 @pytest.mark.parametrize("name", ["UTC", BERLIN, "Etc/GMT+5", "America/Argentina/Buenos_Aires"])
