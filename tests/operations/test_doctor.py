@@ -23,7 +23,7 @@ from service.queue import redis_client
 from service.queue.broker import PulseBroker
 from service.settings import Settings
 from service.store import Counters, Deltas, JobStore, Stores, WorkerStore
-from tests.factories import accept, ago, claimed, failed, finish, make_worker
+from tests.factories import accept, ago, ahead, claimed, failed, finish, make_worker
 
 Document = dict[str, Any]
 ORDINARY = {"queues": ("default",)}
