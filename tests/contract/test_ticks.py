@@ -11,7 +11,7 @@ import pytest
 from pymongo.database import Database
 
 from service.catalog import Catalog
-from service.clock import ServerClock
+from service.clock import ServerClock, from_ms, to_ms
 from service.errors import StoreUnavailable
 from service.job import Hint, Outcome
 from service.store import Counters, JobStore, WorkerStore
@@ -22,7 +22,6 @@ from service.worker.maintenance import scheduler as module
 from service.worker.maintenance.scheduler import Scheduler
 from tests.factories import (
     NOW,
-    ago,
     claim,
     eventually,
     finish,
@@ -33,6 +32,8 @@ from tests.factories import (
     seconds,
 )
 
+MINUTE = from_ms(to_ms(NOW) // 300_000 * 300_000)
+"""A full minute, at which every one of these schedules may tick."""
 EVENT = {"type": "email", "payload": {"to": "a@example.com"}}
 OF_EVENTS_ALONE = {"_id", "type", "payload", "created_at", "updated_at", "next_attempt_at"}
 
@@ -40,7 +41,7 @@ OF_EVENTS_ALONE = {"_id", "type", "payload", "created_at", "updated_at", "next_a
 class SetClock(ServerClock):
     """Stands still until it is set."""
 
-    at = NOW
+    at = MINUTE
 
     def now(self) -> datetime:
         return self.at
@@ -88,7 +89,7 @@ def leader(
         parts |= {"counters": counters, "clock": at, "catalog": types or make_catalog()}
         parts |= {"worker_id": worker, "leads": lambda: True, "send": sent.extend}
         made = Scheduler(**(parts | over))
-        ticks.watch(worker, ago(3_600))
+        ticks.watch(worker, MINUTE - seconds(3_600))
         made._is_known = True
         return made
 
@@ -96,7 +97,7 @@ def leader(
 
 
 def put(
-    schedules: Schedules, name: str = "nightly", first: datetime | None = NOW, **over: Any
+    schedules: Schedules, name: str = "nightly", first: datetime | None = MINUTE, **over: Any
 ) -> dict[str, Any]:
     """A schedule as the API stores it, whose next tick is `first`; None: it has none."""
     event = over.pop("event", EVENT)
@@ -112,7 +113,7 @@ def put(
         "template": {n: v for n, v in whole.items() if n not in OF_EVENTS_ALONE},
         "size": 50,
     } | over
-    return schedules.put(name, definition, lambda _: first, NOW)[0]
+    return schedules.put(name, definition, lambda _: first, MINUTE)[0]
 
 
 def events(database: Database[Any], name: str = "nightly") -> list[dict[str, Any]]:
@@ -139,12 +140,16 @@ def test_a_tick_makes_an_event_that_is_due_and_moves_the_schedule_on(
     put(schedules)
     leader().beat()
     (event,) = events(database)
-    assert (event["status"], event["next_attempt_at"], event["tick_at"]) == ("pending", NOW, NOW)
+    assert (event["status"], event["next_attempt_at"], event["tick_at"]) == (
+        "pending",
+        MINUTE,
+        MINUTE,
+    )
     assert (event["type"], event["payload"]) == (EVENT["type"], EVENT["payload"])
     assert "unconfirmed" not in event
     schedule = schedules.get("nightly")
-    assert schedule["next_run_at"] == following(NOW)
-    assert (schedule["last_run_at"], schedule["last_event_id"]) == (NOW, event["_id"])
+    assert schedule["next_run_at"] == following(MINUTE)
+    assert (schedule["last_run_at"], schedule["last_event_id"]) == (MINUTE, event["_id"])
     assert [hint.job_id for hint in sent] == [event["_id"]]
     assert eventually(lambda: counters.read().get("email", {}).get("received")) == 1
 
@@ -159,10 +164,27 @@ def test_what_a_tick_makes_has_the_fields_of_an_event_that_was_posted(
     assert new_job_document().keys() <= event.keys()
 
 
+def test_what_is_only_offered_can_not_run(
+    schedules: Schedules,
+    leader: Callable[..., Scheduler],
+    database: Database[Any],
+    store: JobStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    put(schedules)
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "crash_point", dies_at("schedules.after_offer"))
+        with pytest.raises(Died):
+            leader().beat()
+    (event,) = events(database)
+    assert store.claims.claim([event["_id"]], "w1", MINUTE + seconds(3_600)) == []
+    assert store.waiting.any_due(["default"], MINUTE + seconds(3_600)) is False
+
+
 def test_nothing_is_made_before_its_tick_or_while_paused(
     schedules: Schedules, leader: Callable[..., Scheduler], database: Database[Any]
 ) -> None:
-    put(schedules, "later", NOW + seconds(1))
+    put(schedules, "later", MINUTE + seconds(1))
     put(schedules, "paused", None)
     leader().beat()
     assert database["jobs"].count_documents({}) == 0
@@ -183,7 +205,7 @@ def test_an_event_follows_the_options_of_its_type_of_today(
 def test_a_payload_is_data_whatever_its_keys(
     schedules: Schedules, leader: Callable[..., Scheduler], database: Database[Any]
 ) -> None:
-    payload = {"$set": {"$inc": 1}, "a.b": "$$NOW", "": {"$where": "x"}}
+    payload = {"$set": {"$inc": 1}, "a.b": "$$MINUTE", "": {"$where": "x"}}
     for _ in range(2):  # made, then changed
         put(schedules, event=EVENT | {"payload": payload})
     leader().beat()
@@ -202,7 +224,14 @@ def test_who_does_not_lead_makes_nothing(
 def test_a_schedule_that_is_broken_holds_up_no_other(
     schedules: Schedules, leader: Callable[..., Scheduler], database: Database[Any]
 ) -> None:
-    put(schedules, "broken", ago(1), cron="0 3 * * *", every_seconds=None, timezone="Mars/X")
+    put(
+        schedules,
+        "broken",
+        MINUTE - seconds(1),
+        cron="0 3 * * *",
+        every_seconds=None,
+        timezone="Mars/X",
+    )
     put(schedules, "well")
     leader().beat()
     assert len(events(database, "well")) == 1
@@ -226,7 +255,7 @@ def test_a_leader_that_dies_at_any_point_makes_no_tick_twice_and_loses_none(
     put(schedules)
     if not is_first:
         leader().beat()
-        at.at = following(NOW)
+        at.at = following(MINUTE)
     with monkeypatch.context() as patched:
         patched.setattr(module, "crash_point", dies_at(f"schedules.{point}"))
         with pytest.raises(Died):
@@ -236,7 +265,7 @@ def test_a_leader_that_dies_at_any_point_makes_no_tick_twice_and_loses_none(
     heir.beat()
     heir._recover_at = 0.0
     heir.beat()
-    assert [e["tick_at"] for e in events(database)] == [NOW, following(NOW)][: 2 - is_first]
+    assert [e["tick_at"] for e in events(database)] == [MINUTE, following(MINUTE)][: 2 - is_first]
     assert all(e["next_attempt_at"] < NEVER and "unconfirmed" not in e for e in events(database))
 
 
@@ -262,7 +291,7 @@ def test_an_event_that_has_run_and_expired_before_its_leader_was_replaced_is_not
     database["jobs"].delete_many({})
     leader("heir").beat()
     assert events(database) == []
-    assert schedules.get("nightly")["next_run_at"] == following(NOW)
+    assert schedules.get("nightly")["next_run_at"] == following(MINUTE)
 
 
 @pytest.mark.parametrize("has_expired", [False, True])
@@ -312,9 +341,9 @@ def test_a_choice_that_was_never_confirmed_is_confirmed_before_the_next(
         patched.setattr(module, "crash_point", dies_at("schedules.after_choice"))
         with pytest.raises(Died):
             leader("dead").beat()
-    at.at = following(NOW)
+    at.at = following(MINUTE)
     heir.beat()
-    assert [e["tick_at"] for e in events(database)] == [NOW, following(NOW)]
+    assert [e["tick_at"] for e in events(database)] == [MINUTE, following(MINUTE)]
     assert all(e["next_attempt_at"] < NEVER for e in events(database))
 
 
@@ -341,7 +370,7 @@ def test_a_lost_reply_makes_no_tick_twice(
             mine.beat()
     mine.beat()
     (event,) = events(database)
-    assert event["next_attempt_at"] == NOW
+    assert event["next_attempt_at"] == MINUTE
 
 
 def test_a_hundred_ticks_by_two_leaders_are_a_hundred_events(
@@ -398,11 +427,11 @@ def test_what_a_tick_has_chosen_is_made_though_the_schedule_is_removed(
         patched.setattr(module, "crash_point", dies_at("schedules.after_choice"))
         with pytest.raises(Died):
             leader("dead").beat()
-    schedules.delete("nightly", NOW)
+    schedules.delete("nightly", MINUTE)
     at.at += seconds(11)
     leader("heir").beat()
     (event,) = events(database)
-    assert event["next_attempt_at"] == NOW
+    assert event["next_attempt_at"] == MINUTE
 
 
 def test_an_event_that_a_client_cancelled_before_it_was_due_stays_cancelled(
@@ -416,7 +445,7 @@ def test_an_event_that_a_client_cancelled_before_it_was_due_stays_cancelled(
 
     def cancel(name: str) -> None:
         if name == "schedules.after_choice":
-            store.requests.cancel(events(database)[0]["_id"], NOW)
+            store.requests.cancel(events(database)[0]["_id"], MINUTE)
 
     monkeypatch.setattr(module, "crash_point", cancel)
     leader().beat()
@@ -431,7 +460,7 @@ def test_an_event_that_a_client_cancelled_before_it_was_due_stays_cancelled(
 def test_ticks_that_another_worker_was_there_for_are_all_made_late(
     schedules: Schedules, leader: Callable[..., Scheduler], database: Database[Any]
 ) -> None:
-    put(schedules, first=ago(8), every_seconds=1, missed="none")
+    put(schedules, first=MINUTE - seconds(8), every_seconds=1, missed="none")
     leader().beat()
     made = [e["tick_at"] for e in events(database)]
     assert len(made) == len(set(made)) == 9
@@ -447,7 +476,7 @@ def test_ticks_while_no_worker_was_there_are_one_event_or_none(
     at: SetClock,
     missed: str,
 ) -> None:
-    at.at = NOW.replace(microsecond=500_000)
+    at.at = MINUTE + seconds(0.5)
     put(schedules, first=at.at - seconds(7.5), every_seconds=1, missed=missed)
     mine = leader()
     ticks.watch("w1", at.at - seconds(0.2))
@@ -463,8 +492,8 @@ def test_an_outage_of_hours_is_one_event(
     schedules: Schedules, leader: Callable[..., Scheduler], database: Database[Any], at: SetClock
 ) -> None:
     """Though workers were there and could do nothing."""
-    at.at = NOW.replace(microsecond=500_000)
-    put(schedules, first=at.at - seconds(3_000.5), every_seconds=100)
+    at.at = MINUTE + seconds(50)
+    put(schedules, first=MINUTE - seconds(3_000), every_seconds=100)
     leader().beat()
     assert len(events(database)) == 1
     assert schedules.get("nightly")["next_run_at"] > at.at - module.LATE_AT_MOST
@@ -499,7 +528,7 @@ def test_a_beat_with_nothing_due_asks_mongodb_once(
     ticks: Ticks,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    put(schedules, first=NOW + timedelta(hours=1))
+    put(schedules, first=MINUTE + timedelta(hours=1))
     mine = leader()
     mine.beat()
     asked: list[str] = []
