@@ -40,7 +40,7 @@ from service.settings import Settings
 if TYPE_CHECKING:  # a large library, for processes that do deliver
     import httpx
 
-    from service.outbound.answers import Answer
+    from service.outbound.reply import Reply
     from service.outbound.sender import Outbound
 
 MAX_HEADERS, MAX_NAME_CHARACTERS, MAX_VALUE_CHARACTERS = 32, 128, 4_096
@@ -208,7 +208,7 @@ def _headers(
     return headers
 
 
-def judged(answer: Answer, now: datetime) -> dict[str, Any]:
+def judged(answer: Reply, now: datetime) -> dict[str, Any]:
     """The handler's result, or the error that says what becomes of the job."""
     if HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
         return {
@@ -219,7 +219,7 @@ def judged(answer: Answer, now: datetime) -> dict[str, Any]:
     message = f"the receiver answered {answer.status}" + (answer.text and f": {answer.text}")
     if answer.status == HTTPStatus.GONE:
         raise Reject(message)
-    from service.outbound.answers import retry_after_seconds
+    from service.outbound.reply import retry_after_seconds
 
     wait = retry_after_seconds(answer.headers, now)
     if wait is not None:

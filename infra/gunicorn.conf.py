@@ -19,7 +19,7 @@ bind = f"0.0.0.0:{_settings.port}"
 workers = _settings.web_concurrency
 backlog = 2048
 
-worker_class = "service.web.gunicorn_worker.PulseWorker"  # the ASGI worker, and a little more
+worker_class = "service.server.gunicorn_worker.PulseWorker"  # the ASGI worker, and a little more
 asgi_loop = "uvloop"
 http_parser = "auto"  # gunicorn_h1c; the pure Python one where that could not be compiled
 
@@ -36,6 +36,6 @@ graceful_timeout = 25
 keepalive = 75
 timeout = 30  # a process whose event loop stands still for so long is replaced
 
-logger_class = "service.web.gunicorn_log.Logger"
+logger_class = "service.server.gunicorn_log.Logger"
 accesslog = None  # the app logs what matters of a request
 control_socket_disable = True  # it would lie in the home directory

@@ -10,21 +10,18 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xmlrpc.client import Fault, ServerProxy
 
-import psutil
 from supervisor.xmlrpc import SupervisorTransport
 
+from infra.leftovers import SESSION_FILE, STOP_SECONDS
+
 SOCKET = "supervisor.sock"
-SESSION_FILE = "session"  # in the data folder: the process id of supervisord, which leads a session
 SERVERS, PROCFILE = GROUPS = ("servers", "procfile")  # the last stops first, and as a whole
-STOP_SECONDS = 60  # longer than the grace that web, worker and servers give themselves
-ORPHAN_SECONDS = 10
 STARTS_BEFORE_GIVING_UP = 3
 
 
@@ -68,7 +65,7 @@ class Supervisor:
     def start(self) -> None:
         """Starts supervisord and none of its programs yet."""
         config = self._local / "supervisord.conf"
-        config.write_text(self._config())
+        config.write_text(_config(self._local, self._socket, [*self.programs.values()]))
         self._socket.unlink(missing_ok=True)  # it outlives a supervisord that was killed
         self._process = subprocess.Popen(
             [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(config)],
@@ -130,29 +127,30 @@ class Supervisor:
         with ServerProxy("http://127.0.0.1", transport=transport) as proxy:
             return getattr(proxy.supervisor, method)(*args)
 
-    def _config(self) -> str:
-        sections: dict[str, dict[str, object]] = {
-            "supervisord": {
-                "logfile": self._local / "supervisord.log",
-                "pidfile": self._local / "supervisord.pid",
-                "directory": Path.cwd(),
-                "silent": "true",
-                **({"user": "root"} if os.geteuid() == 0 else {}),  # or it warns of running as root
-            },
-            "unix_http_server": {"file": self._socket},
-            "rpcinterface:supervisor": {
-                "supervisor.rpcinterface_factory": (
-                    "supervisor.rpcinterface:make_main_rpcinterface"
-                )
-            },
-            **{f"program:{p.name}": _program_options(p) for p in self.programs.values()},
-            **{f"group:{group}": self._group_options(group) for group in GROUPS},
-        }
-        return "\n".join(_section(title, options) for title, options in sections.items())
 
-    def _group_options(self, group: str) -> dict[str, object]:
-        names = [program.name for program in self.programs.values() if program.group == group]
-        return {"programs": ",".join(names), "priority": GROUPS.index(group)}
+def _config(local: Path, socket: Path, programs: Sequence[Program]) -> str:
+    """supervisord's configuration file."""
+    sections: dict[str, dict[str, object]] = {
+        "supervisord": {
+            "logfile": local / "supervisord.log",
+            "pidfile": local / "supervisord.pid",
+            "directory": Path.cwd(),
+            "silent": "true",
+            **({"user": "root"} if os.geteuid() == 0 else {}),  # or it warns of running as root
+        },
+        "unix_http_server": {"file": socket},
+        "rpcinterface:supervisor": {
+            "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
+        },
+        **{f"program:{p.name}": _program_options(p) for p in programs},
+        **{f"group:{group}": _group_options(group, programs) for group in GROUPS},
+    }
+    return "\n".join(_section(title, options) for title, options in sections.items())
+
+
+def _group_options(group: str, programs: Sequence[Program]) -> dict[str, object]:
+    names = [program.name for program in programs if program.group == group]
+    return {"programs": ",".join(names), "priority": GROUPS.index(group)}
 
 
 def _program_options(program: Program) -> dict[str, object]:
@@ -174,68 +172,3 @@ def _section(title: str, options: Mapping[str, object]) -> str:
     # supervisord expands %(name)s, in paths and commands too.
     lines = [f"{key} = {str(value).replace('%', '%%')}" for key, value in options.items()]
     return "\n".join([f"[{title}]", *lines, ""])
-
-
-def end_leftovers(local: Path, tell: Callable[[str], None]) -> None:
-    """Ends, by process id, what an `infra/up` on this data folder started and left."""
-    while found := leftovers(local):
-        tell(f"Ending {found[0].name()} ({found[0].pid}), which was left behind")
-        # supervisord has to stop all of its programs; an orphan has been told already.
-        _end(found[0], 2 * STOP_SECONDS if _is_master(found[0]) else ORPHAN_SECONDS)
-
-
-def leftovers(local: Path) -> list[psutil.Process]:
-    """All of supervisord's session, in the order to end them: itself, then masters before their
-    children, which they would replace, and servers last, since they are the oldest.
-
-    No process id is given out again while a session has it, so only a leader younger than our file
-    can be a stranger.
-    """
-    try:
-        session = int((local / SESSION_FILE).read_text())
-    except (OSError, ValueError):
-        return []
-    members = [process for process in psutil.process_iter() if _session_of(process) == session]
-    written = (local / SESSION_FILE).stat().st_mtime
-    if any(p.pid == session and p.create_time() > written + 1 for p in members):
-        return []
-    return sorted(members, key=lambda p: (p.pid != session, not _is_master(p), -p.create_time()))
-
-
-def end_orphans(local: Path, master: int) -> None:
-    """Asks the children of a master that died to end: its successor has its own."""
-    for process in leftovers(local):
-        if _group_of(process) == master:
-            with suppress(psutil.NoSuchProcess):
-                process.terminate()
-
-
-def _end(process: psutil.Process, patience_seconds: float) -> None:
-    try:
-        process.resume()  # a stopped one would not hear SIGTERM
-        process.terminate()
-        process.wait(patience_seconds)
-    except psutil.TimeoutExpired:
-        process.kill()
-        process.wait()
-    except psutil.NoSuchProcess:
-        pass
-
-
-def _is_master(process: psutil.Process) -> bool:
-    """supervisord makes each of its children the leader of a group."""
-    return bool(_group_of(process) == process.pid)
-
-
-def _group_of(process: psutil.Process) -> int | None:
-    try:
-        return os.getpgid(process.pid)
-    except OSError:  # gone meanwhile
-        return None
-
-
-def _session_of(process: psutil.Process) -> int | None:
-    try:
-        return os.getsid(process.pid) if process.status() != psutil.STATUS_ZOMBIE else None
-    except (OSError, psutil.Error):  # gone meanwhile
-        return None

@@ -20,9 +20,10 @@ from typing import Any, NoReturn
 
 import httpx
 
+from infra.leftovers import end_leftovers, end_orphans
 from infra.logs import LogFollower, readable
 from infra.servers import MongoServer, RedisServer, Server, ServerError, can_listen, last_lines
-from infra.supervision import SERVERS, Program, Supervisor, end_leftovers, end_orphans, programs_of
+from infra.supervision import SERVERS, Program, Supervisor, programs_of
 from service.errors import SettingError
 from service.settings import Settings, without_password
 

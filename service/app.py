@@ -12,12 +12,14 @@ import dramatiq
 from falcon.asgi import Request, Response
 
 from service.api import problems
-from service.api.batch import BatchResource
+from service.api.batch import BatchResource, Limits
 from service.api.changes import CancelResource, RetryManyResource, RetryResource
+from service.api.description import DescriptionResource
 from service.api.edge import BEGAN, WebApp
+from service.api.event_writer import EventWriter
 from service.api.events import EventResource, EventsResource
 from service.api.intake import Intake
-from service.api.operations import DescriptionResource, HealthResource, MetricsResource
+from service.api.monitoring import HealthResource, MetricsResource
 from service.api.schedules import RunResource, ScheduleResource, SchedulesResource
 from service.catalog import Catalog, catalog
 from service.clock import ServerClock
@@ -58,22 +60,37 @@ def create_app(
 
 
 def _add_routes(app: WebApp, web: WebProcess) -> None:
-    intake = Intake(web.catalog, web.clock)
-    health = HealthResource(web.health)
-    app.add_route("/events", EventsResource(web, intake))
-    app.add_route("/events/batch", BatchResource(web, intake))
+    _add_events(app, web)
     app.add_route("/events/retry", RetryManyResource(web))
-    app.add_route("/events/{event_id}", EventResource(web))
     app.add_route("/events/{event_id}/cancel", CancelResource(web))
     app.add_route("/events/{event_id}/retry", RetryResource(web))
-    app.add_route("/schedules", SchedulesResource(web))
-    app.add_route("/schedules/{name}", ScheduleResource(web, intake))
-    app.add_route("/schedules/{name}/run", RunResource(web, intake))
-    app.add_route("/openapi.json", DescriptionResource(web.settings, web.catalog))
+    _add_schedules(app, web)
+    most_events = web.settings.max_batch_events
+    app.add_route("/openapi.json", DescriptionResource(web.catalog, max_batch_events=most_events))
     app.add_route("/metrics", MetricsResource(web.totals))
+    health = HealthResource(web.health)
     app.add_route("/health", health)
     app.add_route("/health/live", health, suffix="live")
     app.add_route("/health/ready", health, suffix="ready")
+
+
+def _add_schedules(app: WebApp, web: WebProcess) -> None:
+    intake = Intake(web.catalog, web.clock)
+    app.add_route("/schedules", SchedulesResource(web))
+    app.add_route("/schedules/{name}", ScheduleResource(web, intake))
+    app.add_route("/schedules/{name}/run", RunResource(web, intake))
+
+
+def _add_events(app: WebApp, web: WebProcess) -> None:
+    settings, lane, intake = web.settings, web.cpu_lane, Intake(web.catalog, web.clock)
+    events = EventsResource(
+        intake, web.acceptor, web.pages, lane, web.clock, max_nesting=settings.max_nesting
+    )
+    limits = Limits(settings.max_batch_events, settings.max_body_bytes, settings.max_nesting)
+    writer = EventWriter(lane, web.clock)
+    app.add_route("/events", events)
+    app.add_route("/events/batch", BatchResource(intake, web.acceptor, lane, limits))
+    app.add_route("/events/{event_id}", EventResource(web.lookup, web.long_poll, writer))
 
 
 class _Lifespan:

@@ -10,7 +10,7 @@ import os
 import re
 from datetime import datetime
 
-from service.clock import from_ms, to_ms
+from service.clock import to_ms
 
 _CHUNK_BYTES, _CHUNKS = 10, 400
 _pool: list[bytes] = []
@@ -46,11 +46,6 @@ def is_id(text: str) -> bool:
 def first_id_at(moment: datetime) -> str:
     """The smallest id of that millisecond: a bound for ranges, no event's id."""
     return _text(to_ms(moment) << 80)
-
-
-def id_time(event_id: str) -> datetime:
-    """When the id was made."""
-    return from_ms(int(event_id[:8] + event_id[9:13], 16))
 
 
 def _text(value: int) -> str:

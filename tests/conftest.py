@@ -20,9 +20,10 @@ from infra.servers import MongoServer, RedisServer, Server
 from service.clock import ServerClock
 from service.queue import redis_client
 from service.settings import Settings
-from service.store import Counters, JobStore, Listing, WorkerStore, ensure_indexes, mongo
+from service.store import Counters, JobStore, Listing, WorkerStore, mongo
 from service.store.documents import Retention
 from tests import sharing
+from tests.databases import indexed
 
 Document = dict[str, Any]
 RETENTION = Retention(completed_seconds=1_000, failed_seconds=2_000, cancelled_seconds=3_000)
@@ -103,10 +104,8 @@ def shared_client(mongo_server: MongoServer) -> Iterator[Any]:
 @pytest.fixture
 def database(settings: Settings, shared_client: Any) -> Iterator[Database[Document]]:
     """A fresh database with its indexes."""
-    database: Database[Document] = shared_client[settings.database]
-    ensure_indexes(database)
-    yield database
-    shared_client.drop_database(database.name)
+    with indexed(shared_client, settings.database) as database:
+        yield database
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from service.clock import from_ms, to_ms
 from service.ids import new_id
 from service.job import Ending, Hint, Job, NewEvent, Outcome, Verdict, judge
 from service.queue.messages import hint_message
-from service.store import JobStore, Worker
+from service.store import JobStore, Worker, WorkerStore
 from service.store.documents import new_document
 from service.store.new_jobs import Accepted
 from service.worker.registry import Held
@@ -47,6 +47,11 @@ def eventually(look: Callable[[], Answer], within: float = 5.0) -> Answer:
         assert time.monotonic() < deadline, f"still {answer!r} after {within} s"
         time.sleep(0.005)
     return answer
+
+
+def all_workers(workers: WorkerStore) -> list[dict[str, Any]]:
+    """Every worker's document, dead or alive, by id."""
+    return list(workers._workers.find(sort=[("_id", 1)]))
 
 
 # events and jobs

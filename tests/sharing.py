@@ -13,7 +13,12 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 _WHOLE = "tests/faults/"
-_LONGEST_FIRST = ("faults", "e2e", "api", "contract", "operations", "reads", "readme", "unit")
+_LONGEST_FIRST = (
+    *("tests/faults/", "tests/e2e/", "tests/api/test_outages.py", "tests/api/test_openapi.py"),
+    *("tests/contract/test_store_model.py", "tests/unit/test_time_limits.py"),
+    *("tests/api/", "tests/contract/", "tests/operations/", "tests/readme/", "tests/"),
+)
+"""Folders and files; a test belongs to the first that it lies in."""
 
 
 class Shares(LoadScopeScheduling):
@@ -30,8 +35,8 @@ def scheduler(config: pytest.Config, log: Any) -> Shares:
 
 
 def longest_first(items: list[pytest.Item]) -> None:
-    """So that in the end no process has a long share to itself."""
-    items.sort(key=lambda item: _LONGEST_FIRST.index(_folder(item)))
+    """So that in the end no process has a long share to itself. A file stays together."""
+    items.sort(key=lambda item: _rank(item.nodeid))
 
 
 def sendable(report: Any) -> Any:
@@ -49,6 +54,5 @@ def sendable(report: Any) -> Any:
     return report
 
 
-def _folder(item: pytest.Item) -> str:
-    """The one right below tests/ ."""
-    return item.nodeid.split("/")[1]
+def _rank(nodeid: str) -> int:
+    return next(n for n, place in enumerate(_LONGEST_FIRST) if nodeid.startswith(place))

@@ -1,8 +1,8 @@
 """What one would pick instead, to measure beside us: each a small program in `peer/`.
 
 A peer does the same work: `POST /events` checks its body, inserts a document by majority and
-journal, sends a message, answers 202; its worker claims by compare-and-set, does nothing, and
-completes by compare-and-set. It is installed once, under `.local/bench`.
+journal, sends a message, answers 202; its worker claims by compare-and-set, waits as long as the
+payload says, and completes by compare-and-set. It is installed once, under `.local/bench`.
 """
 
 from __future__ import annotations

@@ -169,18 +169,22 @@ class Stack:
 
     def post_many(self, count: int, event: str = load.EVENT) -> None:
         """The same event so often, by batches."""
+        self.post_all([event] * count)
+
+    def post_all(self, events: list[str]) -> None:
+        """These events (as JSON), by batches."""
         with self.connection() as connection:
-            for begin in range(0, count, _BATCH):
-                body = batch_of(min(_BATCH, count - begin), event)
+            for begin in range(0, len(events), _BATCH):
+                body = batch_of(events[begin : begin + _BATCH])
                 status, answer = ask(connection, "POST", "/events/batch", body)
                 if status != 202:
                     raise BenchError(f"POST /events/batch: {status} {answer[:300]!r}")
 
-    def post_for(self, seconds: float, most: int) -> None:
+    def post_for(self, seconds: float, most: int, event: str = load.EVENT) -> None:
         """Events one by one, as fast as they are taken, up to so many or for so long."""
         end = time.monotonic() + seconds
         while time.monotonic() < end and self.jobs.count() < most:
-            load.Load(self.port, 64, 1).finish()
+            load.Load(self.port, 64, 1, body=event).finish()
 
     # in Redis
 
@@ -221,9 +225,9 @@ class Bench:
         return Stack(self.contestant, env, warm_up_seconds=1 if self.quick else 2)
 
 
-def batch_of(count: int, event: str = load.EVENT) -> str:
-    """The body of a batch of the same event."""
-    return f'{{"events":[{",".join([event] * count)}]}}'
+def batch_of(events: list[str]) -> str:
+    """The body of a batch of these events (as JSON)."""
+    return f'{{"events":[{",".join(events)}]}}'
 
 
 def ask(

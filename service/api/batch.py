@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from falcon.asgi import Request, Response
 
-from service.api import answers, batch_body, problems, requests, strict_json
+from service.api import batch_body, problems, requests, responses, strict_json
 from service.api.intake import Intake
 from service.api.strict_json import Part
-from service.concurrency.cpu_lane import Steps
+from service.concurrency.cpu_lane import CpuLane, Steps
 from service.errors import (
     FieldError,
     InvalidEvent,
@@ -20,7 +20,7 @@ from service.errors import (
 )
 from service.store import Accepted
 from service.store.mongo import Document
-from service.web.process import WebProcess
+from service.web.accept import Acceptor
 
 _SMALL_BYTES = 4_096
 """Of a batch: each of its events takes longer than its bytes do."""
@@ -30,11 +30,22 @@ Taken = Document | PulseQueueError
 _NO_BATCH = "not an object with `events`, a list, and nothing else"
 
 
+class Limits(NamedTuple):
+    """How large a batch and its events may be."""
+
+    events: int
+    event_bytes: int
+    nesting: int
+
+
 class BatchResource:
     """`/events/batch`."""
 
-    def __init__(self, web: WebProcess, intake: Intake) -> None:
-        self._web, self._intake, self._settings = web, intake, web.settings
+    def __init__(
+        self, intake: Intake, acceptor: Acceptor, cpu_lane: CpuLane, limits: Limits
+    ) -> None:
+        self._intake, self._acceptor = intake, acceptor
+        self._cpu_lane, self._limits = cpu_lane, limits
 
     async def on_post(self, req: Request, resp: Response) -> None:
         """202 where all were accepted, 207 where some were not."""
@@ -43,14 +54,14 @@ class BatchResource:
         if req.get_header("Idempotency-Key") is not None:
             raise InvalidQuery("Idempotency-Key: each event of a batch brings its own key")
         body = requests.checked_body(req)
-        async with self._web.aside.room(len(body)):
+        async with self._cpu_lane.room(len(body)):
             resp.status, resp.data = await self._answer(req, body)
-        resp.content_type = answers.JSON
+        resp.content_type = responses.JSON
         resp.set_header("Retry-After", "1")
 
     async def _answer(self, req: Request, body: bytes) -> tuple[int, bytes]:
-        lane, is_large = self._web.aside, len(body) > _SMALL_BYTES
-        steps = _Taking(self._intake, self._web, req).all(body)
+        lane, is_large = self._cpu_lane, len(body) > _SMALL_BYTES
+        steps = _Taking(self._intake, self._limits, req).all(body)
         taken = await lane.run_steps(steps, is_large=is_large)
         outcomes = await self._accept(taken, len(body))
         status = 202 if all(isinstance(o, Accepted) for o in outcomes) else 207
@@ -60,9 +71,7 @@ class BatchResource:
     async def _accept(self, taken: Sequence[Taken], size: int) -> list[Accepted | Exception]:
         """An outcome for each. Raises `StoreUnavailable` where that kept all out."""
         documents = [one for one in taken if isinstance(one, dict)]
-        if documents:
-            self._web.backlog.check(len(documents))
-        stored = await self._web.acceptor.accept_many(documents, size)
+        stored = await self._acceptor.accept_many(documents, size)
         lost = next((o for o in stored if isinstance(o, StoreUnavailable)), None)
         if lost is not None and not any(isinstance(o, Accepted) for o in stored):
             raise lost
@@ -71,23 +80,23 @@ class BatchResource:
 
 
 class _Taking:
-    """Makes documents of one batch, event by event, so that no more than one of them is ever there
-    as parsed JSON, unless all together are as small as one."""
+    """Makes documents of one batch. A batch that is larger than an event may be is parsed event by
+    event: so only one of them is there as parsed JSON at a time."""
 
-    def __init__(self, intake: Intake, web: WebProcess, req: Request) -> None:
-        self._intake, self._settings = intake, web.settings
+    def __init__(self, intake: Intake, limits: Limits, req: Request) -> None:
+        self._intake, self._limits = intake, limits
         self._request_id, self._traceparent = problems.request_id_of(req), requests.traceparent(req)
 
     def all(self, body: bytes) -> Steps[list[Taken]]:
         """Raises `MalformedBody`, `InvalidEvent` where it isn't a batch."""
-        if len(body) > self._settings.max_body_bytes:
+        if len(body) > self._limits.event_bytes:
             return (yield from self._all_by_parts(body))
-        parsed = strict_json.parse(body, self._settings.max_nesting)
+        parsed = strict_json.parse(body, self._limits.nesting)
         items = self._items(parsed.value)
         yield
         taken = []
         for item in items:
-            size = len(answers.dumps(item)) if len(body) > _SMALL_BYTES else 0
+            size = len(responses.dumps(item)) if len(body) > _SMALL_BYTES else 0
             taken.append(self._taken(item, size, parsed.is_suspicious))
             yield
         return taken
@@ -100,7 +109,7 @@ class _Taking:
         return items
 
     def _all_by_parts(self, body: bytes) -> Steps[list[Taken]]:
-        most = self._settings.max_batch_events
+        most = self._limits.events
         parts = yield from batch_body.parts(body, most)
         if parts is None:
             raise _no_batch()
@@ -113,11 +122,11 @@ class _Taking:
 
     def _taken_part(self, body: bytes, part: Part) -> Taken:
         """Raises `MalformedBody`."""
-        size, most = part.end - part.begin, self._settings.max_body_bytes
+        size, most = part.end - part.begin, self._limits.event_bytes
         if size > most:
             detail = f"an event of {size} bytes, and {most} are allowed"
             return InvalidEvent(detail, [FieldError("", detail)])
-        parsed = strict_json.parse(body, self._settings.max_nesting, part)
+        parsed = strict_json.parse(body, self._limits.nesting, part)
         return self._taken(parsed.value, size, parsed.is_suspicious)
 
     def _taken(self, item: Any, size: int, is_suspicious: bool) -> Taken:
@@ -131,7 +140,7 @@ class _Taking:
             return error.with_traceback(None)
 
     def _check_count(self, count: int) -> None:
-        most = self._settings.max_batch_events
+        most = self._limits.events
         if not 1 <= count <= most:
             more = "more" if count > most else "none"
             detail = f"a batch holds 1 to {most} events, and this one {more}"
@@ -154,8 +163,8 @@ def _written(outcomes: Iterable[Accepted | Exception], request_id: str) -> Steps
 
 def _result(outcome: Accepted | Exception, request_id: str) -> bytes:
     if isinstance(outcome, Accepted):
-        made = answers.accepted_json(outcome)
+        made = responses.accepted_json(outcome)
         return made[:-1] + b',"replayed":true}' if outcome.replayed else made
     if isinstance(outcome, PulseQueueError):
-        return answers.dumps({"error": problems.problem(outcome, request_id)})
-    return answers.dumps({"error": problems.unexpected(request_id)})
+        return responses.dumps({"error": problems.problem(outcome, request_id)})
+    return responses.dumps({"error": problems.unexpected(request_id)})

@@ -7,9 +7,9 @@ from typing import Any
 from falcon.asgi import Request, Response
 from marshmallow import Schema, ValidationError, fields, validate
 
-from service.api import answers, queries, requests
+from service.api import queries, requests, responses
 from service.api.edge import BODY
-from service.api.events import write_event
+from service.api.event_writer import EventWriter
 from service.api.schemas import Flag, Moment, field_errors
 from service.errors import FieldError, InvalidEvent, InvalidQuery
 from service.job import JobStatus
@@ -24,13 +24,14 @@ class CancelResource:
 
     def __init__(self, web: WebProcess) -> None:
         self._web = web
+        self._writer = EventWriter(web.cpu_lane, web.clock)
 
     async def on_post(self, req: Request, resp: Response, event_id: str) -> None:
         """200: it is cancelled; 202: whoever processes it is asked to stop."""
         await _check(req, event_id, self._web)
         document = await self._web.single_changes.run(self._web.changes.cancel, event_id)
         processing = document["status"] == JobStatus.PROCESSING
-        await write_event(req, resp, document, self._web, 202 if processing else 200)
+        await self._writer.write(req, resp, document, 202 if processing else 200)
 
 
 class RetryResource:
@@ -38,12 +39,13 @@ class RetryResource:
 
     def __init__(self, web: WebProcess) -> None:
         self._web = web
+        self._writer = EventWriter(web.cpu_lane, web.clock)
 
     async def on_post(self, req: Request, resp: Response, event_id: str) -> None:
         """202: it is pending again, with a fresh budget."""
         await _check(req, event_id, self._web)
         document = await self._web.single_changes.run(self._web.changes.retry, event_id)
-        await write_event(req, resp, document, self._web, 202)
+        await self._writer.write(req, resp, document, 202)
 
 
 async def _check(req: Request, event_id: str, web: WebProcess) -> None:
@@ -52,7 +54,7 @@ async def _check(req: Request, event_id: str, web: WebProcess) -> None:
     requests.no_query(req)
     requests.check_id(event_id)
     if req.scope[BODY]:
-        body = await requests.json_body(req, web.aside, web.settings.max_nesting)
+        body = await requests.json_body(req, web.cpu_lane, web.settings.max_nesting)
         if body != {}:
             detail = "Not an empty object."
             raise InvalidEvent("this takes no body", [FieldError("", detail)])
@@ -89,7 +91,7 @@ class RetryManyResource:
             web.changes.retry_many, which, web.bulk_until(), dry_run=dry_run
         )
         more = {"more": True} if retried.more else {}
-        answers.write_json(resp, {"matched": retried.matched, "retried": retried.retried, **more})
+        responses.write_json(resp, {"matched": retried.matched, "retried": retried.retried, **more})
 
     async def _asked(self, req: Request) -> tuple[Filter, bool]:
         """The filter, in the body or as parameters like those of `GET /events`."""
@@ -98,7 +100,7 @@ class RetryManyResource:
             raise InvalidQuery("the filter is given twice: in the body and as parameters")
         if given:
             return queries.filter_of(given, _RETRYABLE), _flag(given.get("dry_run", "false"))
-        body = await requests.json_body(req, self._web.aside, self._web.settings.max_nesting)
+        body = await requests.json_body(req, self._web.cpu_lane, self._web.settings.max_nesting)
         return _loaded(body)
 
 

@@ -4,34 +4,38 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import Any
 from urllib.parse import urlencode
 
 from falcon.asgi import Request, Response
 
-from service.api import answers, problems, queries, requests
+from service.api import problems, queries, requests, responses
+from service.api.event_writer import EventWriter
 from service.api.intake import Intake
 from service.clock import ServerClock
-from service.concurrency.cpu_lane import Steps
-from service.errors import StoreLate, TooSlow
+from service.concurrency.cpu_lane import CpuLane, Steps
 from service.store import Accepted
 from service.store.mongo import Document
-from service.web.process import LISTING_SECONDS, WebProcess
-
-_MOST_PAGE_BYTES = 4_194_304
-"""A page of large events ends before its limit."""
-_TOO_SLOW = (
-    f"MongoDB did not find this page within {LISTING_SECONDS:g} s: few events match among very "
-    "many; a shorter time (created_after, created_before) or another filter is quicker"
-)
+from service.web.accept import Acceptor
+from service.web.long_poll import LongPoll
+from service.web.lookup import Lookup
+from service.web.page_reader import PageReader
 
 
 class EventsResource:
     """`/events`."""
 
-    def __init__(self, web: WebProcess, intake: Intake) -> None:
-        self._web, self._intake = web, intake
-        self._max_nesting = web.settings.max_nesting
+    def __init__(
+        self,
+        intake: Intake,
+        acceptor: Acceptor,
+        pages: PageReader,
+        cpu_lane: CpuLane,
+        clock: ServerClock,
+        *,
+        max_nesting: int,
+    ) -> None:
+        self._intake, self._acceptor, self._pages = intake, acceptor, pages
+        self._cpu_lane, self._clock, self._max_nesting = cpu_lane, clock, max_nesting
 
     async def on_post(self, req: Request, resp: Response) -> None:
         """Accepts one event: 202, after MongoDB's word."""
@@ -44,12 +48,12 @@ class EventsResource:
             self._taken, body, key, problems.request_id_of(req), requests.traceparent(req)
         )
         if requests.is_large(body):
-            async with self._web.aside.room(len(body)):
-                document = await self._web.aside.run(take, is_large=True)
-                answer = await self._accepted(document, len(body))
+            async with self._cpu_lane.room(len(body)):
+                document = await self._cpu_lane.run(take, is_large=True)
+                answer = await self._acceptor.accept(document, len(body))
         else:
-            answer = await self._accepted(take(), len(body))
-        _write_accepted(resp, answer, self._web.clock)
+            answer = await self._acceptor.accept(take(), len(body))
+        _write_accepted(resp, answer, self._clock)
 
     def _taken(
         self, body: bytes, key: str | None, request_id: str, traceparent: str | None
@@ -57,27 +61,18 @@ class EventsResource:
         value = requests.storable_json(body, self._max_nesting)
         return self._intake.single(value, key, request_id, traceparent, len(body))
 
-    async def _accepted(self, document: Document, size: int) -> Accepted:
-        self._web.backlog.check()
-        return await self._web.acceptor.accept(document, size)
-
     async def on_get(self, req: Request, resp: Response) -> None:
         """A page of events, newest first."""
         requests.check_accept(req)
         given = queries.parameters(req, (*queries.FILTERS, "limit", "cursor"))
         which, limit = queries.filter_of(given), queries.limit_of(given)
         below = queries.cursor_of(given)
-        try:
-            page, more = await self._web.listings.run(
-                self._web.stores.listing.bounded_page, which, limit, below, _MOST_PAGE_BYTES
-            )
-        except StoreLate:
-            raise TooSlow(_TOO_SLOW) from None
+        page, more = await self._pages.read(which, limit, below)
         cursor = queries.cursor_at(page[-1]["_id"]) if more else None
-        resp.data = await self._web.aside.run_steps(
-            _page(page, cursor), is_large=answers.is_large(*page)
+        resp.data = await self._cpu_lane.run_steps(
+            _page(page, cursor), is_large=responses.is_large(*page)
         )
-        resp.content_type = answers.JSON
+        resp.content_type = responses.JSON
         resp.set_header("Cache-Control", "no-cache")
         if cursor is not None:
             target = urlencode({**given, "cursor": cursor})
@@ -90,20 +85,20 @@ def _page(documents: list[Document], cursor: str | None) -> Steps[bytes]:
     """Event by event: a page may be as large as four of the largest events."""
     events = []
     for document in documents:
-        events.append(answers.dumps(answers.event(document)))
+        events.append(responses.dumps(responses.event(document)))
         yield
-    return b'{"events":[%b],"next_cursor":%b}' % (b",".join(events), answers.dumps(cursor))
+    return b'{"events":[%b],"next_cursor":%b}' % (b",".join(events), responses.dumps(cursor))
 
 
 def _write_accepted(resp: Response, answer: Accepted, clock: ServerClock) -> None:
     resp.status = 202
-    resp.data = answers.accepted_json(answer)
-    resp.content_type = answers.JSON
-    resp.set_header("Location", answers.path(answer.document["_id"]))
+    resp.data = responses.accepted_json(answer)
+    resp.content_type = responses.JSON
+    resp.set_header("Location", responses.path(answer.document["_id"]))
     if answer.replayed or answer.document["run_at"] is not None:
-        seconds = answers.retry_after(answer.document, clock)
+        seconds = responses.retry_after(answer.document, clock)
     else:
-        seconds = answers.POLL_SECONDS
+        seconds = responses.POLL_SECONDS
     if seconds is not None:
         resp.set_header("Retry-After", seconds)
     if answer.replayed:
@@ -113,8 +108,8 @@ def _write_accepted(resp: Response, answer: Accepted, clock: ServerClock) -> Non
 class EventResource:
     """`/events/{event_id}`."""
 
-    def __init__(self, web: WebProcess) -> None:
-        self._web = web
+    def __init__(self, lookup: Lookup, long_poll: LongPoll, writer: EventWriter) -> None:
+        self._lookup, self._long_poll, self._writer = lookup, long_poll, writer
 
     async def on_get(self, req: Request, resp: Response, event_id: str) -> None:
         """The event as it is now: 200, or 304 where the client has it."""
@@ -123,42 +118,21 @@ class EventResource:
         requests.check_id(event_id)
         seconds = requests.wait_seconds(req)
         if seconds is None:
-            document = await self._web.lookup.get(event_id)
+            document = await self._lookup.get(event_id)
         else:
             document = await self._final(resp, event_id, seconds)
-        await write_event(req, resp, document, self._web)
+        await self._writer.write(req, resp, document)
 
     on_head = on_get
 
     async def _final(self, resp: Response, event_id: str, seconds: int) -> Document:
         """The event once it has ended, or as it is when the time is up."""
-        with self._web.waiting.expect(event_id) as ended:
-            document = await self._web.lookup.get(event_id)
+        with self._long_poll.expect(event_id) as ended:
+            document = await self._lookup.get(event_id)
             if ended is None:
                 return document
             resp.set_header("Preference-Applied", f"wait={seconds}")
-            if answers.is_final(document) or not seconds:
+            if responses.is_final(document) or not seconds:
                 return document
             await asyncio.wait([ended], timeout=seconds)
-        return await self._web.lookup.get(event_id)
-
-
-async def write_event(
-    req: Request, resp: Response, document: Document, web: WebProcess, status: int = 200
-) -> None:
-    """An event with its `ETag`, and `Retry-After` while it may still change."""
-    body, tag = await web.aside.run(
-        lambda: answers.tagged_event(document), is_large=answers.is_large(document)
-    )
-    headers: dict[str, Any] = {"ETag": tag, "Cache-Control": "no-cache", "Vary": "Prefer"}
-    seconds = answers.retry_after(document, web.clock)
-    if seconds is not None:
-        headers["Retry-After"] = seconds
-    resp.set_headers(headers)
-    if_none_match = req.get_header("If-None-Match")
-    if status == 200 and if_none_match is not None and answers.matches(if_none_match, tag):
-        resp.status = 304
-        return
-    resp.status = status
-    resp.data = body
-    resp.content_type = answers.JSON
+        return await self._lookup.get(event_id)

@@ -12,8 +12,8 @@ from apispec.ext.marshmallow import MarshmallowPlugin, resolver
 from marshmallow import RAISE, Schema, fields
 
 from service.api.changes import RetryManySchema
-from service.api.openapi_answers import ANSWERS, ID, JsonSchema, ref
-from service.api.operations_table import OPERATIONS, PROBLEMS, Operation
+from service.api.openapi_operations import OPERATIONS, PROBLEMS, Operation
+from service.api.openapi_responses import ID, RESPONSE_SCHEMAS, JsonSchema, ref
 from service.api.queries import DEFAULT_LIMIT, MAX_LIMIT
 from service.api.requests import MAX_WAIT_SECONDS
 from service.api.schemas import (
@@ -28,7 +28,6 @@ from service.api.schemas import (
 )
 from service.catalog import Catalog, EventType
 from service.runtime.identity import VERSION
-from service.settings import Settings
 
 _TEXT: JsonSchema = {"type": "string"}
 _MOMENT: JsonSchema = {"type": "string", "format": "date-time"}
@@ -76,7 +75,7 @@ _HEADERS: dict[str, tuple[JsonSchema, str]] = {
     "Preference-Applied": (_TEXT, "`wait=N` where it was"),
     "Allow": (_TEXT, "the methods of this path"),
 }
-_ANSWER_HEADERS = {
+_RESPONSE_HEADERS = {
     "Accepted": ("Location", "Retry-After", "Idempotency-Replayed"),
     "Event": ("ETag", "Retry-After", "Preference-Applied"),
     "EventPage": ("Link",),
@@ -87,7 +86,7 @@ _ANSWER_HEADERS = {
 _STATUS_HEADERS = {405: ("Allow",), 503: ("Retry-After",)}
 
 
-def description(settings: Settings, catalog: Catalog) -> dict[str, Any]:
+def description(catalog: Catalog, max_batch_events: int) -> dict[str, Any]:
     """The whole document."""
     plugin = MarshmallowPlugin(_name_of_part)
     spec = APISpec(
@@ -101,7 +100,7 @@ def description(settings: Settings, catalog: Catalog) -> dict[str, Any]:
     plugin.map_to_openapi_type(JsonObject, "object", None)  # type: ignore[no-untyped-call]
     plugin.map_to_openapi_type(fields.Integer, "integer", "int64")  # type: ignore[no-untyped-call]
     plugin.map_to_openapi_type(fields.Float, "number", "double")  # type: ignore[no-untyped-call]
-    for name, schema in (ANSWERS | _bodies(plugin, settings, catalog)).items():
+    for name, schema in (RESPONSE_SCHEMAS | _bodies(plugin, catalog, max_batch_events)).items():
         spec.components.schema(name, schema)
     for operation in OPERATIONS:
         spec.path(operation.path, operations={operation.method: _operation(operation)})
@@ -112,7 +111,7 @@ def description(settings: Settings, catalog: Catalog) -> dict[str, Any]:
 
 
 def _bodies(
-    plugin: MarshmallowPlugin, settings: Settings, catalog: Catalog
+    plugin: MarshmallowPlugin, catalog: Catalog, max_batch_events: int
 ) -> dict[str, JsonSchema]:
     """The schemas of what clients send, each event type's payload included."""
     bodies: dict[str, JsonSchema] = {}
@@ -121,7 +120,7 @@ def _bodies(
     names = [event_type.name for event_type in catalog]
     bodies["NewEvent"] = _one_of("NewEvent", names)
     bodies["BatchItem"] = _one_of("BatchItem", names)
-    bodies["NewEvents"] = _batch(settings.max_batch_events)
+    bodies["NewEvents"] = _batch(max_batch_events)
     bodies["RetryMany"], bodies["RetryableStatus"] = _retry_many(plugin)
     bodies["ScheduleEvent"] = _one_of("ScheduleEvent", names)
     bodies |= _schedule(plugin)
@@ -218,8 +217,8 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "tags": [operation.tag],
         "parameters": [_parameter(name) for name in operation.parameters],
         "responses": {
-            str(status): _answer(operation, status, *answer)
-            for status, answer in operation.answers.items()
+            str(status): _response(operation, status, *response)
+            for status, response in operation.responses.items()
         }
         | {str(status): _problem(status) for status in operation.problems},
     }
@@ -250,7 +249,7 @@ def _example(operation: Operation) -> dict[str, Any]:
     return {"example": examples[operation.body or ""]}
 
 
-def _answer(operation: Operation, status: int, schema: str, text: str) -> dict[str, Any]:
+def _response(operation: Operation, status: int, schema: str, text: str) -> dict[str, Any]:
     made: dict[str, Any] = {
         "description": text,
         "headers": _headers(schema, *_STATUS_HEADERS.get(status, ())),
@@ -276,5 +275,5 @@ def _problem(status: int) -> dict[str, Any]:
 def _headers(*schemas_or_names: str) -> dict[str, Any]:
     names = ["X-Request-Id"]
     for name in schemas_or_names:
-        names += _ANSWER_HEADERS.get(name, (name,) if name in _HEADERS else ())
+        names += _RESPONSE_HEADERS.get(name, (name,) if name in _HEADERS else ())
     return {name: {"schema": _HEADERS[name][0], "description": _HEADERS[name][1]} for name in names}

@@ -45,8 +45,8 @@ def storable_json(body: bytes, max_nesting: int) -> Any:
 
 
 def is_large(body: bytes) -> bool:
-    """Whether it takes more than a few milliseconds. A container takes as long as many bytes of
-    anything else."""
+    """Whether parsing it takes more than a few milliseconds. A container takes as long as
+    `_CONTAINER_BYTES` of anything else."""
     size = len(body)
     return size >= _SURELY_SMALL_BYTES and (
         size + _CONTAINER_BYTES * (body.count(b"[") + body.count(b"{")) >= _LARGE_BYTES

@@ -12,7 +12,7 @@ import orjson
 from falcon.asgi import Request, Response
 from marshmallow import ValidationError
 
-from service.api import answers, problems, queries, requests
+from service.api import problems, queries, requests, responses
 from service.api.edge import BODY
 from service.api.intake import Intake, fingerprint
 from service.api.schemas import ScheduleSchema, field_errors, is_schedule_name, load
@@ -50,12 +50,12 @@ class SchedulesResource:
         limit, after = queries.limit_of(given), given.get("cursor", "")
         if "cursor" in given and not is_schedule_name(after):
             raise InvalidQuery("cursor: not one of ours")
-        page, more = await self._web.listings.run(
+        page, more = await self._web.single_changes.run(
             self._web.stores.schedules.page, limit, after, _MOST_PAGE_BYTES
         )
         cursor = page[-1]["_id"] if more else None
-        resp.data = await self._web.aside.run_steps(_page(page, cursor), is_large=bool(page))
-        resp.content_type = answers.JSON
+        resp.data = await self._web.cpu_lane.run_steps(_page(page, cursor), is_large=bool(page))
+        resp.content_type = responses.JSON
         resp.set_header("Cache-Control", "no-cache")
         if cursor is not None:
             target = urlencode({**given, "cursor": cursor})
@@ -71,13 +71,13 @@ def _page(documents: list[Document], cursor: str | None) -> Steps[bytes]:
         yield
     return b'{"schedules":[%b],"next_cursor":%b}' % (
         b",".join(schedules),
-        answers.dumps(cursor),
+        responses.dumps(cursor),
     )
 
 
 def _json_of(document: Document) -> bytes:
     upcoming = Timing.of(document).upcoming(document["next_run_at"], _UPCOMING)
-    return answers.dumps(answers.schedule(document, upcoming))
+    return responses.dumps(responses.schedule(document, upcoming))
 
 
 class ScheduleResource:
@@ -89,7 +89,7 @@ class ScheduleResource:
     async def on_get(self, req: Request, resp: Response, name: str) -> None:
         """The schedule as it is now: 200, or 304 where the client has it."""
         _check(req, name)
-        document = await self._web.listings.run(self._web.stores.schedules.get, name)
+        document = await self._web.single_changes.run(self._web.stores.schedules.get, name)
         await self._write(req, resp, document)
 
     on_head = on_get
@@ -98,7 +98,7 @@ class ScheduleResource:
         """201: it is made; 200: all of its definition is changed."""
         _check(req, name)
         web = self._web
-        body = await requests.json_body(req, web.aside, web.settings.max_nesting)
+        body = await requests.json_body(req, web.cpu_lane, web.settings.max_nesting)
         document, made = await web.single_changes.run(self._put, name, body)
         await self._write(req, resp, document, 201 if made else 200)
         if made:
@@ -136,14 +136,14 @@ class ScheduleResource:
     async def _write(
         self, req: Request, resp: Response, document: Document, status: int = 200
     ) -> None:
-        body = await self._web.aside.run(lambda: _json_of(document), is_large=True)
-        tag = answers.etag(body)
+        body = await self._web.cpu_lane.run(lambda: _json_of(document), is_large=True)
+        tag = responses.etag(body)
         resp.set_headers({"ETag": tag, "Cache-Control": "no-cache"})
         if_none_match = req.get_header("If-None-Match")
-        if status == 200 and if_none_match is not None and answers.matches(if_none_match, tag):
+        if status == 200 and if_none_match is not None and responses.matches(if_none_match, tag):
             resp.status = 304
             return
-        resp.status, resp.data, resp.content_type = status, body, answers.JSON
+        resp.status, resp.data, resp.content_type = status, body, responses.JSON
 
 
 class RunResource:
@@ -158,12 +158,11 @@ class RunResource:
         key = requests.idempotency_key(req)
         web = self._web
         if req.scope[BODY]:
-            body = await requests.json_body(req, web.aside, web.settings.max_nesting)
+            body = await requests.json_body(req, web.cpu_lane, web.settings.max_nesting)
             if body != {}:
                 raise InvalidEvent("this takes no body", [FieldError("", "Not an empty object.")])
         schedule = await web.single_changes.run(web.stores.schedules.get, name)
         document = self._document(req, schedule, key)
-        web.backlog.check()
         answer = await web.acceptor.accept(document, schedule["size"])
         if not answer.replayed:
             await self._note(name, answer)
@@ -187,10 +186,10 @@ class RunResource:
 
     def _write(self, resp: Response, answer: Accepted) -> None:
         resp.status = 202
-        resp.data = answers.dumps(answers.accepted(answer))
-        resp.content_type = answers.JSON
-        resp.set_header("Location", answers.path(answer.document["_id"]))
-        seconds = answers.retry_after(answer.document, self._web.clock)
+        resp.data = responses.dumps(responses.accepted(answer))
+        resp.content_type = responses.JSON
+        resp.set_header("Location", responses.path(answer.document["_id"]))
+        seconds = responses.retry_after(answer.document, self._web.clock)
         if seconds is not None:
             resp.set_header("Retry-After", seconds)
         if answer.replayed:

@@ -142,8 +142,11 @@ class ScheduleSchema(Schema):
 
 
 def load(schema: Schema, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What the schema makes of it. Raises `ValidationError`; where so much is unknown that no
-    answer could name it all, for that alone: a message for each costs more than all else."""
+    """What the schema makes of it. Raises `ValidationError`.
+
+    Where very many names are unknown, only some of them are complained of, and nothing else is
+    checked: marshmallow would make a message for each.
+    """
     unknown_are_refused = schema.unknown == RAISE and not schema._hooks["pre_load"]
     if unknown_are_refused and len(given) > len(schema.load_fields) + _MOST_UNKNOWN:
         known = {field.data_key or name for name, field in schema.load_fields.items()}

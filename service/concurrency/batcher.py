@@ -26,7 +26,7 @@ _WATCH_SECONDS = 0.25
 class Batcher(Generic[Item, Answer]):
     """`act(items)` answers each item, in order, with a value or an exception for that item alone.
 
-    It is called on this object's own threads, which start with the first request (and so after a
+    It is called on this object's own thread, which starts with the first request (and so after a
     fork). What `act` raises is the answer for all of them. `after(items, answers)` follows when the
     answers are on their way; `on_slow()` is called again and again while one has been waited for
     longer than `slow_seconds`.
@@ -41,7 +41,6 @@ class Batcher(Generic[Item, Answer]):
         after: Callable[[Sequence[Item], Sequence[Answer | Exception]], None] | None = None,
         on_slow: Callable[[], None] | None = None,
         slow_seconds: float = float("inf"),
-        threads: int = 1,
         most_together: int = 1_000,
         most_bytes: int = 8_388_608,
         most_waiting: int = 20_000,
@@ -51,8 +50,7 @@ class Batcher(Generic[Item, Answer]):
         self._on_slow, self._slow_seconds = on_slow, slow_seconds
         self._most_together, self._most_bytes = most_together, most_bytes
         self._most_waiting = most_waiting
-        self._thread_count = threads
-        self._threads: list[threading.Thread] = []
+        self._thread: threading.Thread | None = None
         self._queue: SimpleQueue[_Asked[Item, Answer] | None] = SimpleQueue()
         self._watched: deque[tuple[float, asyncio.Future[Answer]]] = deque()
         self._watching = False
@@ -77,23 +75,20 @@ class Batcher(Generic[Item, Answer]):
         return future
 
     def stop(self, timeout_seconds: float = 10.0) -> None:
-        """Finishes what was taken, then ends the threads."""
+        """Finishes what was taken, then ends the thread."""
         self._stopped = True
-        for _ in self._threads:
+        if self._thread is not None:
             self._queue.put(None)
-        for thread in self._threads:
-            thread.join(timeout_seconds)
+            self._thread.join(timeout_seconds)
 
     # on the event loop
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._watching = True
         loop.call_later(_WATCH_SECONDS, self._watch, loop)
-        while len(self._threads) < self._thread_count and not self._stopped:
-            name = f"{self._name} {len(self._threads)}"
-            thread = threading.Thread(target=self._run, name=name, daemon=True)
-            self._threads.append(thread)
-            thread.start()
+        if self._thread is None and not self._stopped:
+            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            self._thread.start()
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Fails what waits too long; one timer for all."""
@@ -116,7 +111,7 @@ class Batcher(Generic[Item, Answer]):
         while self._watched and self._watched[0][1].done():
             self._watched.popleft()
 
-    # on the threads
+    # on the thread
 
     def _run(self) -> None:
         while (batch := self._take()) is not None:
@@ -129,9 +124,9 @@ class Batcher(Generic[Item, Answer]):
             except Exception as error:
                 answers = [error] * len(items)
             _deliver([future for _, future, _ in batch], answers)
-            self._follow_up(items, answers)
+            self._run_after(items, answers)
 
-    def _follow_up(self, items: Sequence[Item], answers: Sequence[Answer | Exception]) -> None:
+    def _run_after(self, items: Sequence[Item], answers: Sequence[Answer | Exception]) -> None:
         if self._after is not None:
             try:
                 self._after(items, answers)

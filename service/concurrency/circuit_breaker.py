@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from service.concurrency.complaints import Complaints
 from service.errors import StoreLate, StoreUnavailable, StoreUnreachable
 
 _log = logging.getLogger(__name__)
+_UNAVAILABLE = "%s is unavailable: %s"
 
 
 class CircuitBreaker:
@@ -38,10 +40,25 @@ class CircuitBreaker:
         self._closed = threading.Event()
         self._complaints = Complaints()
 
+    def refuse_while_open(self) -> None:
+        """Raises `StoreUnavailable` while it is open."""
+        if self.is_open:
+            raise StoreUnavailable(f"{self._name} is unavailable")
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """Around a question to the server: not asked while it is open; a failure is noted."""
+        self.refuse_while_open()
+        try:
+            yield
+        except StoreUnavailable as error:
+            self.note(error)
+            raise
+
     def trip(self, error: BaseException) -> None:
         """Opens it; thread-safe."""
         if self._open():
-            self._say(error)
+            _log.log(self._complaints.level(error), _UNAVAILABLE, self._name, error)
             self._start(self._every_seconds)
 
     def note(self, error: StoreUnavailable) -> None:
@@ -77,10 +94,6 @@ class CircuitBreaker:
         finally:
             self._in_doubt = False
 
-    def _say(self, error: BaseException) -> None:
-        level = logging.WARNING if self._complaints.is_news(error) else logging.DEBUG
-        _log.log(level, "%s is unavailable: %s", self._name, error)
-
     def _open(self) -> bool:
         with self._lock:
             if self.is_open or self._closing:
@@ -102,7 +115,7 @@ class CircuitBreaker:
             try:
                 self._probe()
             except Exception as error:
-                self._say(error)
+                _log.log(self._complaints.level(error), _UNAVAILABLE, self._name, error)
                 time.sleep(self._every_seconds)
             else:
                 break

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from redis.exceptions import AuthenticationError, NoPermissionError
 
 from service.errors import StoreRefused
@@ -16,15 +18,19 @@ class Complaints:
         self._said: set[object] = set()
 
     def is_news(self, error: BaseException) -> bool:
-        """Whether this outage has not failed for this reason before. That the server is away is one
-        reason, whatever each try ended in; a refusal is another, by the server's code. They take
-        turns where some tries come through and some don't."""
+        """Whether this reason is new in this outage. All ways of being away are one reason; each
+        code with which the server refuses is another. Both are remembered: some tries of an outage
+        may end in one, some in the other."""
         reason: object = "away"
         if isinstance(error, _REFUSALS):
             reason = (type(error), getattr(error.__cause__, "code", None))
         is_news = reason not in self._said
         self._said.add(reason)
         return is_news
+
+    def level(self, error: BaseException) -> int:
+        """At which to log it: a warning where it is news."""
+        return logging.WARNING if self.is_news(error) else logging.DEBUG
 
     def settle(self) -> None:
         """It can be used again."""

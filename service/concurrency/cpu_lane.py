@@ -1,9 +1,9 @@
 """Work for the CPU that must not hold up the event loop: large bodies, large answers.
 
-All of it happens on one thread, in turns: more threads would get no more done beside Python's
-global lock, and only make the loop wait for each of them. The thread gives way to the loop between
-two instructions of Python, never inside a call of C: so no single call may work on more than one
-event.
+All of it happens on one thread, in turns. More threads would get no more done under Python's global
+lock, and the event loop would have to wait for each of them. The thread gives way to the loop
+between two instructions of Python, but never inside a call of C. So no single call may work on more
+than one event.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Steps = Generator[None, None, Result]
 _TURN_SECONDS = 0.02
 _LARGEST_EVENT_BYTES = 1_048_576
 _MOST_BYTES = 33_554_432
-"""Of bodies that are parsed and not yet stored: each takes up to six times as much meanwhile."""
+"""Of bodies that are parsed and not yet stored. Each takes up to six times its size meanwhile."""
 _LONGEST_WAIT_SECONDS = 30.0
 
 
@@ -76,8 +76,8 @@ class Room:
 
 
 class CpuLane:
-    """Small work at once, on the event loop; large work on the one thread, where it never crowds
-    out the small."""
+    """Small work is done at once, on the event loop. Large work is done on the one thread, where it
+    holds up no small work."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="cpu lane")

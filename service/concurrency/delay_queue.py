@@ -43,7 +43,7 @@ class DelayQueue(Generic[Item]):
             heapq.heappush(self._heap, (time.monotonic() + seconds, next(self._number), item))
             self._changed.notify()
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="later", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="delay queue", daemon=True)
                 self._thread.start()
         return True
 

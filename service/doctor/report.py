@@ -14,7 +14,8 @@ from dataclasses import asdict, replace
 import orjson
 
 from service.clock import ServerClock
-from service.doctor.checks import Checkup, Finding, Level, examine
+from service.doctor.checks import CHECKS
+from service.doctor.examination import Finding, Level, Servers, examine
 from service.errors import SettingError
 from service.queue import redis_client
 from service.queue.broker import PulseBroker
@@ -52,7 +53,7 @@ def diagnose(settings: Settings, pause_seconds: float = PAUSE_SECONDS) -> list[F
     broker = PulseBroker(redis_client.connect(settings))
     stores = Stores.connect(replace(settings, mongodb_timeout_ms=_MONGODB_TIMEOUT_MS))
     try:
-        return examine(Checkup(stores, broker, ServerClock()).checks(), pause_seconds)
+        return examine(CHECKS, Servers(stores, broker, ServerClock()), pause_seconds)
     finally:
         stores.close()
         broker.close()

@@ -38,7 +38,7 @@ HTTP_COUNTS = "_http"
 """The counters' document; a field a method, route and status: `b.<bucket>`, `sum`, `count`."""
 _FLUSH_SECONDS = 2.0
 _SETTLE_SECONDS = 0.01
-"""Until then an observation that began with the old sums has ended."""
+"""For so long an observation may still be adding to the old sums."""
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 

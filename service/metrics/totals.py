@@ -29,8 +29,8 @@ back looks like a restart."""
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """How much there is of what at the moment; by queue where it says so. None: not known; a queue
-    that isn't there: not known of that one."""
+    """How much there is of what at the moment. None: not known; a queue that is missing in a
+    mapping: not known of that queue."""
 
     depth: Mapping[str, int] | None = None
     """Jobs that are due and wait."""
@@ -69,30 +69,30 @@ class Totals:
         ping_redis: Callable[[], object],
     ) -> None:
         self._stores, self._queues, self._clock = stores, queues, clock
-        self._counters = self._reading(stores.counters.read, "counters")
+        self._counters = self._cache(stores.counters.read, "counters")
         listing = stores.listing
         # Each by itself: what can't be counted in time takes none of the others away.
         self._gauges: dict[str, StaleCache[Any]] = {
-            "depth": self._reading(lambda: self._by_queue(listing.depth), "depth"),
-            "scheduled": self._reading(lambda: self._by_queue(listing.scheduled), "scheduled"),
-            "oldest_seconds": self._reading(lambda: self._by_queue(self._oldest), "oldest"),
-            "processing": self._reading(listing.processing, "processing"),
-            "sweep_age_seconds": self._reading(stores.sweep.age_seconds, "sweep"),
-            "schedules_late_seconds": self._reading(self._late, "late schedules"),
-            "schedule_last_run": self._reading(self._last_runs, "schedules"),
+            "depth": self._cache(lambda: self._by_queue(listing.depth), "depth"),
+            "scheduled": self._cache(lambda: self._by_queue(listing.scheduled), "scheduled"),
+            "oldest_seconds": self._cache(lambda: self._by_queue(self._oldest), "oldest"),
+            "processing": self._cache(listing.processing, "processing"),
+            "sweep_age_seconds": self._cache(stores.sweep.age_seconds, "sweep"),
+            "schedules_late_seconds": self._cache(self._late, "late schedules"),
+            "schedule_last_run": self._cache(self._last_runs, "schedules"),
         }
-        self._workers = self._reading(lambda: len(stores.workers.alive()), "workers")
-        self._redis = self._reading(ping_redis, "redis")
+        self._workers = self._cache(lambda: len(stores.workers.alive()), "workers")
+        self._redis = self._cache(ping_redis, "redis")
 
     @staticmethod
-    def _reading(read: Callable[[], Any], name: str) -> StaleCache[Any]:
+    def _cache(read: Callable[[], Any], name: str) -> StaleCache[Any]:
         return StaleCache(read, name=f"{name} metrics", fresh_seconds=_FRESH_SECONDS)
 
     async def snapshot(self) -> Snapshot:
         """What is known within a second."""
-        readings = (self._counters, self._workers, self._redis, *self._gauges.values())
+        caches = (self._counters, self._workers, self._redis, *self._gauges.values())
         counters, workers, redis, *gauges = await asyncio.gather(
-            *(reading.get(_WAIT_SECONDS) for reading in readings)
+            *(cache.get(_WAIT_SECONDS) for cache in caches)
         )
         return Snapshot(
             counters=_recent(counters),
@@ -102,8 +102,8 @@ class Totals:
         )
 
     def _by_queue(self, read: Callable[[str, datetime], Number]) -> dict[str, Number]:
-        """Without those queues for which it takes too long. Raises `StoreUnavailable`, also where
-        that is so of all."""
+        """Leaves out queues for which it takes too long. Raises `StoreUnavailable`, also where it
+        takes too long for all."""
         now, known = self._clock.now(), dict[str, Number]()
         queues = self._queues()
         for queue in queues:

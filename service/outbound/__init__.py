@@ -6,7 +6,7 @@
     network    resolves, checks, and connects to exactly what was checked
     resolver   names to addresses
     sender     one POST, one bounded answer
-    answers    what is kept of an answer, and when its sender wants the next try
+    reply      what is kept of an answer, and when its sender wants the next try
     signing    Standard Webhooks signatures
 
 It guards against server-side request forgery (OWASP SSRF Prevention Cheat Sheet). The one thing it

@@ -16,7 +16,7 @@ import httpx
 
 from service.errors import Reject
 from service.outbound.addresses import may_connect
-from service.outbound.answers import clean
+from service.outbound.reply import clean
 from service.outbound.resolver import Resolver
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]

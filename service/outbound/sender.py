@@ -13,9 +13,9 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 import httpx
 
 from service.errors import PulseQueueError
-from service.outbound.answers import FAILURES, Answer, beginning, clean
 from service.outbound.hosts import AllowedHost, allowed_hosts
 from service.outbound.network import GuardedBackend, GuardedTransport
+from service.outbound.reply import FAILURES, Reply, beginning, clean
 from service.outbound.targets import Target, target
 from service.settings import Settings
 
@@ -65,7 +65,7 @@ class Outbound:
 
     async def post(
         self, place: Target, content: bytes, headers: Mapping[str, str], seconds: float
-    ) -> Answer:
+    ) -> Reply:
         """Posts once, and waits up to `seconds` for the answer's status, whatever it waits for.
 
         Raises `NoAnswer`, and `Reject` where the network guard refuses the host or the answer is a
@@ -93,7 +93,7 @@ class Outbound:
         headers: Mapping[str, str],
         seconds: float,
         deadline: float,
-    ) -> Answer:
+    ) -> Reply:
         loop = asyncio.get_running_loop()
         started = loop.time()
         request = self._client.build_request(
@@ -110,7 +110,7 @@ class Outbound:
             text = await beginning(response, min(loop.time() + _LONGEST_READ_SECONDS, deadline))
         finally:
             await response.aclose()
-        return Answer(response.status_code, response.headers, duration_ms, text)
+        return Reply(response.status_code, response.headers, duration_ms, text)
 
     @cached_property
     def _client(self) -> httpx.AsyncClient:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -32,3 +34,10 @@ def connect(
         )
     except ValueError as error:
         raise SettingError(f"REDIS_URL: not what Redis's client takes: {error}") from None
+
+
+def interrupt(client: redis.Redis) -> None:
+    """Breaks off the commands that are under way on this client's connections, blocking ones above
+    all: they raise `redis.RedisError`. Any thread may call it."""
+    with contextlib.suppress(redis.RedisError, OSError):
+        client.connection_pool.disconnect(inuse_connections=True)

@@ -64,16 +64,11 @@ class Listing:
         self._lasting = self._jobs.with_options(read_concern=ReadConcern("majority"))
         self._one_by_one = OneByOne(self._lasting)
 
-    def page(self, which: Filter, limit: int, below: str | None = None) -> list[Document]:
-        """Newest first, at most `limit`, only ids before `below`."""
-        with mongo_errors():
-            found = self._lasting.find(which.query(below=below), sort=[("_id", -1)], limit=limit)
-            return list(found)
-
-    def bounded_page(
+    def page(
         self, which: Filter, limit: int, below: str | None, most_bytes: int
     ) -> tuple[list[Document], bool]:
-        """Like `page`, but it ends early where it gets large; and whether there is more."""
+        """Newest first, at most `limit`, only ids before `below`, and no more once they have
+        `most_bytes`; and whether there is more."""
         query, documents, size = which.query(below=below), list[Document](), 0
         found = self._one_by_one.find(query, sort=[("_id", -1)], limit=limit + 1)
         with mongo_errors(), closing(found):

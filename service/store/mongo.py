@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 import time
 from contextlib import AbstractContextManager
 from typing import Any
@@ -13,7 +11,7 @@ from bson.codec_options import TypeDecoder, TypeRegistry
 from bson.dbref import DBRef
 from pymongo import MongoClient
 from pymongo.database import Database
-from pymongo.errors import ConfigurationError, InvalidName, NotPrimaryError, PyMongoError
+from pymongo.errors import ConfigurationError, InvalidName, NotPrimaryError
 
 from service.clock import ServerClock
 from service.errors import SettingError
@@ -84,21 +82,3 @@ def check_writable(database: Database[Document], timeout_seconds: float) -> None
     with deadline(timeout_seconds):
         if not database.command("hello").get("isWritablePrimary"):
             raise NotPrimaryError("no server takes writes")
-
-
-class ClockReader(threading.Thread):
-    """Reads the server's clock at start and every few seconds, for processes without heartbeat."""
-
-    def __init__(self, database: Database[Document], clock: ServerClock, every_seconds: float):
-        super().__init__(name="clock", daemon=True)
-        self._database, self._clock, self._every_seconds = database, clock, every_seconds
-        self._stopped = threading.Event()
-
-    def run(self) -> None:
-        while not self._stopped.is_set():
-            with contextlib.suppress(PyMongoError):  # the last reading is carried on meanwhile
-                read_clock(self._database, self._clock)
-            self._stopped.wait(self._every_seconds)
-
-    def stop(self) -> None:
-        self._stopped.set()

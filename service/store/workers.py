@@ -78,10 +78,6 @@ class WorkerStore:
         so that no number of dead hides one who lives."""
         return self._read({"$or": [self._fresh(), {"process_space": process_space}]}, _LATEST)
 
-    def all(self) -> list[Document]:
-        """Every worker's document, with `age_seconds`, by id."""
-        return self._read({}, {"_id": 1})
-
     def _read(self, which: Document, order: Mapping[str, int]) -> list[Document]:
         age = {"$divide": [{"$subtract": ["$$NOW", "$heartbeat_at"]}, 1000]}
         pipeline: list[Document] = [

@@ -20,7 +20,9 @@ from service.store import Accepted, Deltas, JobStore
 from service.store.documents import hint_of
 from service.store.mongo import Document
 from service.store.payloads import packed_bytes
-from service.web.follow_up import FollowUp
+from service.web.backlog import Backlog
+from service.web.counter_writer import CounterWriter
+from service.web.hint_publisher import HintPublisher
 
 _log = logging.getLogger(__name__)
 _SOON = timedelta(seconds=60)
@@ -32,15 +34,17 @@ class Acceptor:
     def __init__(
         self,
         store: JobStore,
-        follow_up: FollowUp,
+        backlog: Backlog,
+        hints: HintPublisher,
+        counts: CounterWriter,
+        *,
         clock: ServerClock,
         breaker: CircuitBreaker,
-        *,
         timeout_seconds: float,
         slow_seconds: float,
-        threads: int = 1,
     ) -> None:
-        self._store, self._follow_up, self._clock = store, follow_up, clock
+        self._store, self._backlog, self._clock = store, backlog, clock
+        self._hints, self._counts = hints, counts
         self._breaker = breaker
         self._commits: Batcher[Document, Accepted] = Batcher(
             self._commit,
@@ -49,7 +53,6 @@ class Acceptor:
             on_slow=breaker.doubt,
             slow_seconds=slow_seconds,
             timeout_seconds=timeout_seconds,
-            threads=threads,
         )
 
     async def accept(self, document: Document, size: int) -> Accepted:
@@ -57,16 +60,17 @@ class Acceptor:
 
         Raises `KeyReused`, `InvalidEvent` (it can't be stored), `BacklogFull`, `StoreUnavailable`.
         """
-        if self._breaker.is_open:
-            raise StoreUnavailable("MongoDB is unavailable; nothing was stored")
+        self._backlog.check()
+        self._breaker.refuse_while_open()
         return await self._commits.ask(document, max(size, packed_bytes(document)))
 
     async def accept_many(
         self, documents: Sequence[Document], size: int
     ) -> list[Accepted | Exception]:
         """Like `accept`, all in one go; `size` of all together; an answer or an error each."""
-        if self._breaker.is_open:
-            raise StoreUnavailable("MongoDB is unavailable; nothing was stored")
+        if documents:
+            self._backlog.check(len(documents))
+        self._breaker.refuse_while_open()
         each = size // max(1, len(documents))
         asked = [self._asked(document, each) for document in documents]
         return [one if isinstance(one, Exception) else await _outcome(one) for one in asked]
@@ -81,17 +85,12 @@ class Acceptor:
         """Commits what was taken."""
         self._commits.stop()
 
-    # on the commit threads
+    # on the batcher's thread
 
     def _commit(self, documents: Sequence[Document]) -> Sequence[Accepted | Exception]:
         crash_point("web.before_insert")
-        if self._breaker.is_open:  # it was not when these were taken
-            raise StoreUnavailable("MongoDB is unavailable; nothing was stored")
-        try:
+        with self._breaker.guard():
             answers = self._stored(documents)
-        except StoreUnavailable as error:
-            self._breaker.note(error)
-            raise
         crash_point("web.after_insert")
         return answers
 
@@ -119,16 +118,16 @@ class Acceptor:
         deltas = Deltas()
         for document in fresh:
             deltas.add(document["type"], "received")
-        self._follow_up.count(deltas)
+        self._counts.add(deltas)
 
     def _hint(self, fresh: Sequence[Document]) -> None:
         """Whatever fails here, the sweep finds the jobs."""
         now = self._clock.now()
-        self._follow_up.hint([hint_of(d) for d in fresh if d["next_attempt_at"] <= now])
+        self._hints.publish([hint_of(d) for d in fresh if d["next_attempt_at"] <= now])
         for document in fresh:
             wait = document["next_attempt_at"] - now
             if timedelta(0) < wait <= _SOON:
-                self._follow_up.hint_later(hint_of(document), wait.total_seconds())
+                self._hints.publish_later(hint_of(document), wait.total_seconds())
 
 
 async def _outcome(future: asyncio.Future[Accepted]) -> Accepted | Exception:

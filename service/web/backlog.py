@@ -17,8 +17,8 @@ _LOOK_SECONDS = 0.05
 _RETRY_SECONDS = 5
 _OLD_SECONDS = 30.0
 _SHARE = 10
-"""Counting passes over the history of all that was done in the last minutes. While less than a
-tenth of the room is used up, an old count will do."""
+"""A count is slow after a busy time: MongoDB passes over what changed in the last minutes. While
+less than a tenth of the room is used up, an old count will do."""
 
 
 class Backlog:
@@ -27,15 +27,15 @@ class Backlog:
     def __init__(self, count: Callable[[], int], limit: int) -> None:
         self._limit = limit
         self._taken = self._taken_before = 0
-        self._reading: StaleCache[tuple[int, int]] = StaleCache(
+        self._count: StaleCache[tuple[int, int]] = StaleCache(
             lambda: self._counted(count), name="backlog", fresh_seconds=_FRESH_SECONDS
         )
         self._counted_at = self._look_at = float("-inf")
-        # Until a count says otherwise none waits; where it never does, this process takes no more
-        # than the limit.
-        self._room = self._most = limit
-        """How many more it could be when they were counted; how many this process may have taken
-        in all."""
+        # Before the first count it is assumed that none waits.
+        self._room = limit
+        """How many more could have been taken when the last count began."""
+        self._most = limit
+        """How many this process may take in all, from its start on."""
 
     def check(self, more: int = 1) -> None:
         """Takes note of `more` events. Raises `BacklogFull` where the limit is reached."""
@@ -48,13 +48,13 @@ class Backlog:
         self._taken += more
 
     def _look(self) -> None:
-        """Asking whether there is a new reading costs more than all the rest here."""
+        """Asking whether there is a new count costs more than all the rest here."""
         self._look_at = time.monotonic() + _LOOK_SECONDS
-        known = self._reading.known
+        known = self._count.known
         used = self._room - (self._most - self._taken)
         if known.age_seconds > _OLD_SECONDS or used >= self._room / _SHARE:
             self._taken_before = self._taken
-            known = self._reading.refresh()
+            known = self._count.refresh()
         if known.value is not None and known.read_at != self._counted_at:
             counted, taken_before = known.value
             self._counted_at = known.read_at
@@ -62,7 +62,7 @@ class Backlog:
             self._most = taken_before + self._room
 
     def _counted(self, count: Callable[[], int]) -> tuple[int, int]:
-        """How many wait, and how many this process had taken when the count began: it may not have
-        met what was taken since."""
+        """How many wait, and how many this process had taken when the count began. What was taken
+        later may be missing in the count."""
         taken_before = self._taken_before
         return count(), taken_before

@@ -10,7 +10,7 @@ from functools import partial
 from typing import ParamSpec, TypeVar
 
 from service.concurrency.circuit_breaker import CircuitBreaker
-from service.errors import BacklogFull, StoreUnavailable
+from service.errors import BacklogFull
 from service.store.mongo import deadline
 
 Params = ParamSpec("Params")
@@ -48,7 +48,7 @@ class BlockingPool:
         **kwargs: Params.kwargs,
     ) -> Result:
         """What `act` returns. Raises what it raises, `BacklogFull`, `StoreUnavailable`."""
-        self._refuse_while_down()
+        self._breaker.refuse_while_open()
         if self._count >= self._most:
             raise self._full()
         call = partial(self._act, time.monotonic(), lambda: act(*args, **kwargs))
@@ -64,19 +64,11 @@ class BlockingPool:
     # on the threads
 
     def _act(self, asked_at: float, act: Callable[[], Result]) -> Result:
-        self._refuse_while_down()
-        if time.monotonic() - asked_at > self._patience_seconds:
-            raise self._full()
-        try:
+        with self._breaker.guard():
+            if time.monotonic() - asked_at > self._patience_seconds:
+                raise self._full()
             with deadline(self._seconds):
                 return act()
-        except StoreUnavailable as error:
-            self._breaker.note(error)
-            raise
-
-    def _refuse_while_down(self) -> None:
-        if self._breaker.is_open:
-            raise StoreUnavailable("MongoDB is unavailable")
 
     def _full(self) -> BacklogFull:
         return BacklogFull(f"too many {self._name} are under way", _RETRY_SECONDS)

@@ -9,7 +9,8 @@ from service.clock import ServerClock
 from service.store import Deltas, Filter, Stores
 from service.store.documents import hint_of
 from service.store.mongo import Document
-from service.web.follow_up import FollowUp
+from service.web.counter_writer import CounterWriter
+from service.web.hint_publisher import HintPublisher
 
 
 class Retried(NamedTuple):
@@ -24,16 +25,18 @@ class Retried(NamedTuple):
 
 
 class Changes:
-    """Synchronous: called on the offload threads. `tell(ids)`: these jobs have ended."""
+    """Synchronous: called on the blocking pool's threads. `tell(ids)`: these jobs have ended."""
 
     def __init__(
         self,
         stores: Stores,
-        follow_up: FollowUp,
+        hints: HintPublisher,
+        counts: CounterWriter,
         clock: ServerClock,
         tell: Callable[[Collection[str]], None],
     ) -> None:
-        self._stores, self._follow_up, self._clock, self._tell = stores, follow_up, clock, tell
+        self._stores, self._clock, self._tell = stores, clock, tell
+        self._hints, self._counts = hints, counts
 
     def cancel(self, job_id: str) -> Document:
         """The job, cancelled or asked to stop. Raises `UnknownEvent`, `NotAllowedNow`."""
@@ -42,13 +45,13 @@ class Changes:
             self._tell({job_id})
             deltas = Deltas()
             deltas.add(document["type"], "cancelled")
-            self._follow_up.count(deltas)
+            self._counts.add(deltas)
         return document
 
     def retry(self, job_id: str) -> Document:
         """The job, pending again. Raises `UnknownEvent`, `NotAllowedNow`."""
         document = self._stores.jobs.requests.retry(job_id, self._clock.now())
-        self._follow_up.hint([hint_of(document)])
+        self._hints.publish([hint_of(document)])
         return document
 
     def retry_many(self, which: Filter, until: float, *, dry_run: bool) -> Retried:
@@ -59,6 +62,6 @@ class Changes:
             return Retried(matched, 0, more)
         matched, retried, more = 0, 0, False
         for chunk in listing.retry_many(which, self._clock.now(), until):
-            self._follow_up.hint([hint_of(document) for document in chunk.jobs])
+            self._hints.publish([hint_of(document) for document in chunk.jobs])
             matched, retried, more = matched + chunk.matched, retried + chunk.changed, chunk.more
         return Retried(matched, retried, more)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from service.concurrency.batcher import Batcher
 from service.concurrency.circuit_breaker import CircuitBreaker
-from service.errors import StoreUnavailable, UnknownEvent
+from service.errors import UnknownEvent
 from service.store import JobStore
 from service.store.mongo import Document
 
@@ -36,18 +36,12 @@ class Lookup:
 
     async def get(self, event_id: str) -> Document:
         """Raises `UnknownEvent`, `StoreUnavailable`."""
-        if self._breaker.is_open:
-            raise StoreUnavailable("MongoDB is unavailable")
+        self._breaker.refuse_while_open()
         return await self._reads.ask(event_id)
 
     def stop(self) -> None:
         self._reads.stop()
 
     def _read(self, event_ids: Sequence[str]) -> Sequence[Document | UnknownEvent]:
-        if self._breaker.is_open:
-            raise StoreUnavailable("MongoDB is unavailable")
-        try:
+        with self._breaker.guard():
             return self._store.requests.get_many(event_ids)
-        except StoreUnavailable as error:
-            self._breaker.note(error)
-            raise

@@ -18,6 +18,7 @@ from service.queue import redis_client
 from service.settings import Settings
 from service.store import JobStore
 from tests.api.server import Web, running_web
+from tests.databases import emptied
 from tests.factories import eventually
 
 DATABASE = "api"
@@ -43,10 +44,7 @@ def web(tmp_path_factory: pytest.TempPathFactory, web_settings: Settings) -> Ite
 @pytest.fixture
 def database(web: Web, shared_client: Any) -> Database[Any]:
     """The web's own, with nothing in it."""
-    database: Database[Any] = shared_client[DATABASE]
-    for name in database.list_collection_names():
-        database[name].delete_many({})
-    return database
+    return emptied(shared_client[DATABASE])
 
 
 @pytest.fixture

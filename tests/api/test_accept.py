@@ -16,22 +16,24 @@ from service.job import Hint
 from service.queue.broker import PulseBroker
 from service.store import Accepted, Counters, JobStore
 from service.web.accept import Acceptor
-from service.web.follow_up import FollowUp
+from service.web.backlog import Backlog
+from service.web.counter_writer import CounterWriter
+from service.web.hint_publisher import HintPublisher
 from tests.factories import eventually, new_job_document
 
 
-class Outbox(FollowUp):
+class Outbox(HintPublisher):
     """Keeps what would go to Redis."""
 
-    def __init__(self, counters: Counters) -> None:
-        super().__init__(cast(PulseBroker, None), counters)
+    def __init__(self) -> None:
+        super().__init__(cast(PulseBroker, None))
         self.sent: list[Hint] = []
         self.later: list[Hint] = []
 
-    def hint(self, hints: Sequence[Hint]) -> None:
+    def publish(self, hints: Sequence[Hint]) -> None:
         self.sent += hints
 
-    def hint_later(self, hint: Hint, seconds: float) -> None:
+    def publish_later(self, hint: Hint, seconds: float) -> None:
         self.later.append(hint)
 
 
@@ -43,12 +45,15 @@ class Parts:
         self.store = JobStore(database)
         self.breaker = CircuitBreaker("MongoDB", lambda: None, every_seconds=0.01)
         self.counters = Counters(database)
-        self.outbox = Outbox(self.counters)
+        self.outbox = Outbox()
+        self.counter_writer = CounterWriter(self.counters)
         self.acceptor = Acceptor(
             self.store,
+            Backlog(lambda: 0, 0),
             self.outbox,
-            ServerClock(),
-            self.breaker,
+            self.counter_writer,
+            clock=ServerClock(),
+            breaker=self.breaker,
             timeout_seconds=5,
             slow_seconds=2,
         )
@@ -62,7 +67,7 @@ def parts(database: Database[Any]) -> Iterator[Parts]:
     parts = Parts(database)
     yield parts
     parts.acceptor.stop()
-    parts.outbox.stop()
+    parts.counter_writer.stop()
 
 
 def test_one_that_cannot_be_stored_is_nobody_elses_fault(parts: Parts) -> None:

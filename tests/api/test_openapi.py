@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import schemathesis
 from falcon import inspect
 from jsonschema_rs import Draft202012Validator
 
 import actors
 from service.api.openapi import description
-from service.api.operations_table import OPERATIONS
+from service.api.openapi_operations import OPERATIONS
 from service.app import create_app
 from service.catalog import catalog
 from service.clock import ServerClock
@@ -61,6 +60,8 @@ def test_references_lead_somewhere(described: dict[str, Any]) -> None:
 
 def test_it_is_valid_openapi(described: dict[str, Any]) -> None:
     """By the meta-schema of OpenAPI 3.1, which schemathesis carries."""
+    import schemathesis  # here: it takes long, and every process of a run reads this module
+
     schemathesis.openapi.from_dict(described).validate()
 
 
@@ -120,7 +121,7 @@ def test_every_event_type_has_its_payload(described: dict[str, Any]) -> None:
 
 
 def test_a_type_of_ones_own_is_described_too(settings: Settings) -> None:
-    schemas = description(settings, make_catalog())["components"]["schemas"]
+    schemas = description(make_catalog(), settings.max_batch_events)["components"]["schemas"]
     assert schemas["Payload.email"]["additionalProperties"] is True
 
 

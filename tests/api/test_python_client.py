@@ -18,7 +18,7 @@ import pytest
 from marshmallow import Schema, fields, validate
 
 from service.api.openapi import description
-from service.api.operations_table import OPERATIONS
+from service.api.openapi_operations import OPERATIONS
 from service.catalog import Catalog
 from service.settings import Settings
 from service.store import JobStore
@@ -368,7 +368,7 @@ def own_types() -> Catalog:
 
 
 def test_a_client_knows_the_types_of_ones_own(tmp_path: Path) -> None:
-    document = description(Settings(), own_types())
+    document = description(own_types(), Settings().max_batch_events)
     package = generate(json.dumps(document), tmp_path)
     for path in package.rglob("*.py"):
         compile(path.read_text(), path, "exec")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from service.api.operations_table import OPERATIONS
+from service.api.openapi_operations import OPERATIONS
 from service.job import Outcome
 from service.store import JobStore
 from tests.api.server import Web

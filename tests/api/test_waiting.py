@@ -47,15 +47,14 @@ def test_the_completion_wakes_who_waits(
     web: Web, jobs: JobStore, hints: redis.Redis, pool: ThreadPoolExecutor
 ) -> None:
     job = claimed(jobs)
+    began = time.monotonic()
     waiting = pool.submit(wait, web, job.id)
     eventually(lambda: listening(hints))
     assert not waiting.done()
     finish(jobs, job)
-    told = time.monotonic()
     hints.publish(FINISHED_CHANNEL, f"other,{job.id},another")
-    answer = waiting.result(5)
-    assert time.monotonic() - told < 0.25
-    assert answer.json()["status"] == "completed"
+    assert waiting.result(5).json()["status"] == "completed"
+    assert time.monotonic() - began < 0.9, "the first look of its own comes after a second"
 
 
 def test_a_lost_message_costs_no_more_than_a_second_or_so(
@@ -131,12 +130,14 @@ def test_when_too_many_wait_the_next_is_answered_at_once(
 ) -> None:
     with running_web(tmp_path / "web.log", web_settings, MAX_WAITERS="1") as web:
         event_id = web.post({**EVENT, "delay_ms": 60_000}).json()["id"]
-        waiting = [pool.submit(wait, web, event_id, 4) for _ in range(4)]
+        waiting = [pool.submit(wait, web, event_id, 20) for _ in range(4)]
+        eventually(lambda: sum(one.done() for one in waiting) == 3)
+        web.http.post(f"/events/{event_id}/cancel")
         answers = [one.result(10) for one in waiting]
     assert {answer.status_code for answer in answers} == {200}
     assert sum("Preference-Applied" in answer.headers for answer in answers) == 1
-    refused = [a for a in answers if "Preference-Applied" not in a.headers]
-    assert all(answer.elapsed.total_seconds() < 3 for answer in refused)
+    waited = ["Preference-Applied" in answer.headers for answer in answers]
+    assert waited == [answer.json()["status"] == "cancelled" for answer in answers]
 
 
 def test_who_waits_is_answered_when_the_web_is_told_to_stop(

@@ -125,7 +125,7 @@ TYPES = ["email", "report"]
 
 
 def a_page(which: Filter) -> Callable[[Asked], Any]:
-    return lambda a: a.listing.page(which, 50, below="1")
+    return lambda a: a.listing.page(which, 50, "1", most_bytes=1_000_000)
 
 
 QUERIES: dict[str, tuple[Callable[[Asked], Any], set[str]]] = {

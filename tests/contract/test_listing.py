@@ -29,20 +29,26 @@ from tests.factories import (
 
 ALL = Filter()
 MS = timedelta(milliseconds=1)
+MOST_BYTES = 1_000_000
 
 
 def ids(documents: list[dict[str, Any]]) -> list[str]:
     return [d["_id"] for d in documents]
 
 
+def page(listing: Listing, which: Filter, limit: int, below: str | None = None) -> list[str]:
+    documents, _ = listing.page(which, limit, below, MOST_BYTES)
+    return ids(documents)
+
+
 def pages(listing: Listing, which: Filter = ALL, *, limit: int = 3) -> list[str]:
     """Every id, page by page."""
     found: list[str] = []
     below = None
-    while page := ids(listing.page(which, limit, below)):
-        assert len(page) <= limit
-        found += page
-        below = page[-1]
+    while found_now := page(listing, which, limit, below):
+        assert len(found_now) <= limit
+        found += found_now
+        below = found_now[-1]
     return found
 
 
@@ -62,14 +68,14 @@ def test_events_of_one_millisecond_are_each_listed_once(store: JobStore, listing
 
 def test_what_is_posted_meanwhile_moves_no_page(store: JobStore, listing: Listing) -> None:
     posted = accept_many(store, 6)
-    first = ids(listing.page(ALL, 3))
+    first = page(listing, ALL, 3)
     accept(store, at=ahead(1))
-    assert first + ids(listing.page(ALL, 3, first[-1])) == posted[::-1]
+    assert first + page(listing, ALL, 3, first[-1]) == posted[::-1]
 
 
 def test_a_page_beyond_the_last_is_empty(store: JobStore, listing: Listing) -> None:
     posted = accept_many(store, 2)
-    assert listing.page(ALL, 3, posted[0]) == []
+    assert page(listing, ALL, 3, posted[0]) == []
 
 
 # filters

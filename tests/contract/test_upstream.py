@@ -1,7 +1,11 @@
 """What Dramatiq 2.2.1 gets wrong, shown on plain Dramatiq, and that it can't reach us.
 
 Each test runs plain Dramatiq with its `RedisBroker` first, so that it tells when a release has
-mended the defect and our way round it may go. What has no test here, and why it can't reach us:
+mended the defect and our way round it may go. Then our worker in the same process, where the defect
+can be brought about exactly. The same by real processes and a real outage: test_redis_faults (a
+retry, a dead letter, a delay), test_hostile_jobs (time limits), tests/e2e/test_pipeline (idle).
+
+What has no test here, and why it can't reach us:
 
 - After kill -9, recovery is a lottery of minutes. The sweep rescues by heartbeats in MongoDB
   (test_sweep, tests/faults).

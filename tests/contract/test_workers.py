@@ -13,7 +13,7 @@ from pymongo.database import Database
 from service.clock import ServerClock
 from service.store import Counters, Deltas, LeaderLease, WorkerStore
 from service.store.leader import SweepWatch
-from tests.factories import eventually, make_worker
+from tests.factories import all_workers, eventually, make_worker
 
 
 def age(database: Database[Any], worker_id: str, by_seconds: float) -> None:
@@ -39,7 +39,7 @@ def test_a_heartbeat_tells_who_and_how_busy_a_worker_is(workers: WorkerStore) ->
 
 def test_a_heartbeat_is_by_the_servers_clock(workers: WorkerStore, clock: ServerClock) -> None:
     workers.beat(make_worker("w1"), processing=0)
-    (found,) = workers.all()
+    (found,) = all_workers(workers)
     assert abs(found["heartbeat_at"] - clock.now()) < timedelta(seconds=1)
 
 
@@ -83,7 +83,7 @@ def test_of_nobody_nobody_is_dead(workers: WorkerStore) -> None:
 def test_workers_are_listed_by_id(workers: WorkerStore) -> None:
     for name in ("b", "c", "a"):
         workers.beat(make_worker(name), processing=0)
-    assert names(workers.all()) == ["a", "b", "c"]
+    assert names(workers.alive()) == ["a", "b", "c"]
 
 
 def dead_fleet(database: Database[Any], count: int, *, process_space: str = "elsewhere") -> None:
@@ -129,7 +129,7 @@ def test_only_workers_long_dead_are_forgotten(
         workers.beat(make_worker(name), processing=0)
         age(database, name, seconds)
     assert workers.forget_older_than(3_600) == 1
-    assert names(workers.all()) == ["alive", "dead"]
+    assert names(all_workers(workers)) == ["alive", "dead"]
 
 
 # the leader

@@ -17,8 +17,8 @@ from service.store import Counters, JobStore, WorkerStore, commands
 from service.store.new_jobs import Accepted, NewJobs
 from service.store.outcomes import Outcomes
 from service.store.requests import Requests
-from service.worker import process
 from service.worker.finishing import committer
+from service.worker.maintenance import sweep
 
 BUGS: dict[str, Callable[[], None]] = {}
 
@@ -49,8 +49,8 @@ def no_fence() -> None:
 @bug
 def no_sweep() -> None:
     """Nobody looks after the jobs of the dead, nor after lost messages."""
-    process.sweep.rescue = lambda *_, **__: []  # type: ignore[assignment]
-    process.sweep.dispatch = lambda *_, **__: 0  # type: ignore[assignment]
+    sweep.rescue = lambda *_, **__: []  # type: ignore[assignment]
+    sweep.dispatch = lambda *_, **__: 0  # type: ignore[assignment]
 
 
 @bug

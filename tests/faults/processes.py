@@ -31,7 +31,8 @@ class Process:
     """One process of the Procfile with its children, in a session of their own.
 
     Signals go to the whole group, as when a container dies; `worker_pid`-like inner processes are
-    hurt by `send(pid, ...)`.
+    hurt by `send(pid, ...)`. A `CRASH_POINT` in `env` is for the first start alone: what dies there
+    is well when it is back.
     """
 
     def __init__(self, kind: str, env: Mapping[str, str], log: Path) -> None:
@@ -52,6 +53,7 @@ class Process:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self.env.pop("CRASH_POINT", None)
         self.wanted = True
         self.starts += 1
 

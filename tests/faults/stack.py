@@ -34,6 +34,7 @@ QUICK = {
     "SWEEP_SECONDS": "0.25",
     "SHUTDOWN_GRACE_SECONDS": "1",
     "STUCK_GRACE_SECONDS": "0.5",
+    "MONGODB_TIMEOUT_MS": "2000",
 }
 """Short times, for what doesn't depend on them."""
 

@@ -49,3 +49,17 @@ def test_a_job_that_eats_all_memory_fails_and_its_process_goes_on(stack: Stack) 
         assert "MemoryError" in seen["error"]["message"]
         after = stack.api.post("journal.sync")
         assert stack.api.wait_final(after)["status"] == "completed"
+
+
+def test_a_time_limit_that_strikes_as_a_run_fails_loses_nothing(stack: Stack) -> None:
+    payload = {"duration_ms": 300, "fail_times": 1}
+    events = [
+        stack.api.post("journal.sync", dict(payload), time_limit_ms=300 + 4 * n, max_attempts=2)
+        for n in range(25)
+    ]
+    for event in events:
+        seen = stack.api.wait_final(event, within=20)
+        assert len(seen["history"]) == seen["attempts"] == 2, seen
+    after = [stack.api.post("journal.sync", {"duration_ms": 100}) for _ in range(16)]
+    for event in after:
+        assert stack.api.wait_final(event)["status"] == "completed"

@@ -8,11 +8,11 @@ import time
 import pytest
 
 from tests.faults.processes import send
-from tests.faults.stack import Stack
+from tests.faults.stack import QUICK, Stack
 from tests.faults.waiting import eventually
 
-ANSWER_WITHIN = 7.0
-"""Longest wait for a 503, in seconds: MONGODB_TIMEOUT_MS and a little."""
+ANSWER_WITHIN = int(QUICK["MONGODB_TIMEOUT_MS"]) / 1000 + 2
+"""Longest wait for a 503, in seconds: MongoDB's time-out and a little."""
 
 
 def refused_or_accepted(stack: Stack, seconds: float) -> tuple[list[str], int]:

@@ -111,6 +111,33 @@ def test_posts_are_quick_and_jobs_complete_while_redis_is_out_of_memory(stack: S
     assert statistics.median(times) < 0.1
 
 
+def test_a_retry_while_redis_is_away_is_not_lost(stack: Stack) -> None:
+    event = stack.api.post("journal.sync", {"duration_ms": 400, "fail_times": 2})
+    stack.wait_held(event)
+    stack.redis_proxy.refuse()
+    seen = stack.api.wait_final(event)
+    assert [e["outcome"] for e in seen["history"]] == ["error", "error", "completed"]
+
+
+def test_a_dead_letter_that_cant_be_sent_arrives_later(stack: Stack) -> None:
+    event = stack.api.post("journal.sync", {"reject": True, "duration_ms": 300})
+    stack.wait_held(event)
+    stack.redis_proxy.refuse()
+    assert stack.api.wait_final(event)["error"]["reason"] == "rejected"
+    assert "dead_lettered_at" not in stack.document(event)
+    stack.redis_proxy.flow()
+    eventually(lambda: "dead_lettered_at" in stack.document(event), "it arrives", within=12)
+
+
+def test_a_delayed_event_runs_in_time_though_redis_died(stack: Stack) -> None:
+    began = time.monotonic()
+    event = stack.api.post("journal.sync", delay_ms=2_000)
+    stack.redis.kill()
+    stack.redis.start()
+    stack.api.wait_final(event)
+    assert 1.9 < time.monotonic() - began < 5
+
+
 # what it may hold
 
 

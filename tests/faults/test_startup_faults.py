@@ -13,6 +13,7 @@ from tests.faults.waiting import eventually
 NOBODY = {
     "REDIS_URL": "redis://127.0.0.1:1/0",
     "MONGODB_URI": "mongodb://127.0.0.1:1/x?directConnection=true",
+    "MONGODB_TIMEOUT_MS": "1000",
 }
 
 

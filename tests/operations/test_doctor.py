@@ -16,7 +16,8 @@ from pymongo.database import Database
 
 from infra.servers import RedisServer, free_port
 from service.clock import ServerClock
-from service.doctor.checks import Checkup, Finding, Level, examine
+from service.doctor.checks import CHECKS
+from service.doctor.examination import Finding, Level, Servers, examine
 from service.doctor.report import as_json, as_text, diagnose, is_well
 from service.job import Hint, Outcome
 from service.queue import redis_client
@@ -37,10 +38,10 @@ def broker(settings: Settings, redis_connection: redis.Redis) -> Iterator[PulseB
 
 
 @pytest.fixture
-def checkup(
+def servers(
     settings: Settings, database: Database[Document], broker: PulseBroker, clock: ServerClock
-) -> Checkup:
-    return Checkup(Stores(database, settings), broker, clock)
+) -> Servers:
+    return Servers(Stores(database, settings), broker, clock)
 
 
 @pytest.fixture
@@ -50,9 +51,9 @@ def worker(workers: WorkerStore) -> str:
     return "worker-1"
 
 
-def found(checkup: Checkup, name: str) -> Finding:
-    (check,) = [c for c in checkup.checks() if c.name == name]
-    (finding,) = examine([check], 0)
+def found(servers: Servers, name: str) -> Finding:
+    (check,) = [c for c in CHECKS if c.name == name]
+    (finding,) = examine([check], servers, 0)
     return finding
 
 
@@ -63,93 +64,93 @@ def hint(document: Document, **over: Any) -> Hint:
 
 
 def test_a_system_in_step_is_well(
-    checkup: Checkup, store: JobStore, broker: PulseBroker, worker: str, counters: Counters
+    servers: Servers, store: JobStore, broker: PulseBroker, worker: str, counters: Counters
 ) -> None:
     broker.enqueue_many([hint(accept(store))])
     deltas = Deltas()
     deltas.add("email", "received")
     counters.add(deltas)
-    findings = examine(checkup.checks(), 0)
+    findings = examine(CHECKS, servers, 0)
     assert is_well(findings), as_text(findings)
     assert {f.level for f in findings} == {Level.OK}, as_text(findings)
 
 
 def test_a_due_job_without_a_message_is_lost(
-    checkup: Checkup, store: JobStore, clock: ServerClock
+    servers: Servers, store: JobStore, clock: ServerClock
 ) -> None:
     lost = accept(store, at=ago(60))
     accept(store, at=clock.now())  # its message may still be under way
-    finding = found(checkup, "lost messages")
+    finding = found(servers, "lost messages")
     assert (finding.level, finding.count, finding.examples) == (Level.PROBLEM, 1, (lost["_id"],))
 
 
 def test_a_job_with_a_message_is_not_lost(
-    checkup: Checkup, store: JobStore, broker: PulseBroker
+    servers: Servers, store: JobStore, broker: PulseBroker
 ) -> None:
     broker.enqueue_many([hint(accept(store, at=ago(60)))])
-    assert found(checkup, "lost messages").level is Level.OK
+    assert found(servers, "lost messages").level is Level.OK
 
 
 def test_no_job_is_lost_while_the_overflow_is_set(
-    checkup: Checkup, store: JobStore, broker: PulseBroker
+    servers: Servers, store: JobStore, broker: PulseBroker
 ) -> None:
     accept(store, at=ago(60))
     broker.client.set(broker.overflow_key("default"), 1)
-    assert found(checkup, "lost messages").level is Level.OK
+    assert found(servers, "lost messages").level is Level.OK
 
 
 def test_jobs_that_no_worker_takes_are_found(
-    checkup: Checkup, store: JobStore, worker: str
+    servers: Servers, store: JobStore, worker: str
 ) -> None:
     accept(store, at=ago(60), queue="mail")
     accept(store, at=ago(60), queue="default")
-    finding = found(checkup, "queues without a worker")
+    finding = found(servers, "queues without a worker")
     assert finding.count == 1
     assert finding.examples[0].startswith("mail: waits since ")
 
 
-def test_jobs_of_dead_workers_are_found(checkup: Checkup, store: JobStore, worker: str) -> None:
+def test_jobs_of_dead_workers_are_found(servers: Servers, store: JobStore, worker: str) -> None:
     claimed(store, worker=worker)
     stranded = claimed(store, worker="gone")
-    finding = found(checkup, "jobs of dead workers")
+    finding = found(servers, "jobs of dead workers")
     assert finding.examples == (f"{stranded.id} under gone",)
 
 
 def test_undelivered_dead_letters_are_found(
-    checkup: Checkup, store: JobStore, clock: ServerClock
+    servers: Servers, store: JobStore, clock: ServerClock
 ) -> None:
     old = failed(store, at=ago(120))
     failed(store, at=clock.now())
-    assert found(checkup, "undelivered dead letters").examples == (old["_id"],)
+    assert found(servers, "undelivered dead letters").examples == (old["_id"],)
 
 
 def test_schedules_that_are_late_are_found(
-    checkup: Checkup, database: Database[Document], clock: ServerClock
+    servers: Servers, database: Database[Document], clock: ServerClock
 ) -> None:
     for name, due in (("late", ago(60)), ("soon", ahead(60)), ("paused", None)):
         database["schedules"].insert_one({"_id": name, "next_run_at": due})
-    finding = found(checkup, "late schedules")
+    finding = found(servers, "late schedules")
     assert finding.level is Level.PROBLEM
     assert finding.examples == (f"late: due since {ago(60):%Y-%m-%d %H:%M:%S} UTC",)
 
 
 def test_an_overflow_with_nothing_waiting_is_found(
-    checkup: Checkup, store: JobStore, broker: PulseBroker
+    servers: Servers, store: JobStore, broker: PulseBroker
 ) -> None:
     broker.client.set(broker.overflow_key("default"), 1)
     broker.client.set(broker.overflow_key("mail"), 1)
     accept(store, at=ago(1), queue="mail")
-    assert found(checkup, "overflow set for nothing").examples == ("default",)
+    assert found(servers, "overflow set for nothing").examples == ("default",)
 
 
 def test_messages_of_final_and_unknown_jobs_are_noted(
-    checkup: Checkup, store: JobStore, broker: PulseBroker, worker: str
+    servers: Servers, store: JobStore, broker: PulseBroker, worker: str
 ) -> None:
     done, held, waiting = claimed(store), claimed(store), accept(store)
     finish(store, done)
     unknown = replace(done.hint, job_id="0198c5a8-0000-7000-8000-000000000000")
     broker.enqueue_many([done.hint, held.hint, hint(waiting), unknown])
-    finding = found(checkup, "stale messages")
+    finding = found(servers, "stale messages")
     assert finding.level is Level.NOTE
     assert sorted(finding.examples) == sorted(
         [f"default: {done.id} (completed)", f"default: {unknown.job_id} (no such job)"]
@@ -157,7 +158,7 @@ def test_messages_of_final_and_unknown_jobs_are_noted(
 
 
 def test_counts_lost_with_a_killed_process_are_noted(
-    checkup: Checkup, store: JobStore, counters: Counters
+    servers: Servers, store: JobStore, counters: Counters
 ) -> None:
     finish(store, claimed(store))
     finish(store, claimed(store), Outcome.REJECTED, message="no")
@@ -165,7 +166,7 @@ def test_counts_lost_with_a_killed_process_are_noted(
     for name in ("received", "received", "failed.rejected"):
         deltas.add("email", name)
     counters.add(deltas)
-    finding = found(checkup, "counters")
+    finding = found(servers, "counters")
     assert (finding.level, finding.examples) == (
         Level.NOTE,
         ("completed: 1 documents, 0 counted",),
@@ -173,31 +174,31 @@ def test_counts_lost_with_a_killed_process_are_noted(
 
 
 def test_a_missing_and_a_changed_index_are_found(
-    checkup: Checkup, database: Database[Document]
+    servers: Servers, database: Database[Document]
 ) -> None:
     database["jobs"].drop_index("by_type")
     database["jobs"].drop_index("expiry")
     database["jobs"].create_index("expires_at", name="expiry")
-    finding = found(checkup, "indexes")
+    finding = found(servers, "indexes")
     assert sorted(finding.examples) == ["by_type: missing", "expiry: not as declared"]
 
 
 def test_what_a_second_look_no_longer_finds_does_not_count(
-    checkup: Checkup, store: JobStore, broker: PulseBroker, monkeypatch: pytest.MonkeyPatch
+    servers: Servers, store: JobStore, broker: PulseBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = accept(store, at=ago(60)), accept(store, at=ago(60))
 
     def send_one(_seconds: float) -> None:
         broker.enqueue_many([hint(first)])
 
-    monkeypatch.setattr("service.doctor.checks.time.sleep", send_one)
-    assert found(checkup, "lost messages").examples == (second["_id"],)
+    monkeypatch.setattr("service.doctor.examination.time.sleep", send_one)
+    assert found(servers, "lost messages").examples == (second["_id"],)
 
 
-def test_many_findings_are_counted_and_a_few_are_shown(checkup: Checkup, store: JobStore) -> None:
+def test_many_findings_are_counted_and_a_few_are_shown(servers: Servers, store: JobStore) -> None:
     for _ in range(8):
         accept(store, at=ago(60))
-    finding = found(checkup, "lost messages")
+    finding = found(servers, "lost messages")
     assert (finding.count, len(finding.examples)) == (8, 5)
     assert "- and 3 more" in as_text([finding])
 
@@ -213,13 +214,13 @@ def test_a_redis_that_does_not_answer_is_a_problem_and_the_rest_is_looked_at(
 
 
 def test_it_changes_nothing(
-    checkup: Checkup, store: JobStore, broker: PulseBroker, database: Database[Document]
+    servers: Servers, store: JobStore, broker: PulseBroker, database: Database[Document]
 ) -> None:
     accept(store, at=ago(60))
     claimed(store, worker="gone")
     broker.client.set(broker.overflow_key("mail"), 1)
     before = everything(database, broker)
-    examine(checkup.checks(), 0)
+    examine(CHECKS, servers, 0)
     assert everything(database, broker) == before
 
 
@@ -264,8 +265,8 @@ def test_the_command_reports_a_problem_as_json_and_by_its_exit_code(
     assert (lost["level"], lost["count"]) == ("problem", 1)
 
 
-def test_the_json_is_the_text_in_other_words(checkup: Checkup) -> None:
-    findings = examine(checkup.checks(), 0)
+def test_the_json_is_the_text_in_other_words(servers: Servers) -> None:
+    findings = examine(CHECKS, servers, 0)
     names = [f["check"] for f in json.loads(as_json(findings))["findings"]]
     assert names == [f.check for f in findings]
 

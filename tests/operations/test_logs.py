@@ -50,7 +50,7 @@ def line(process: Process, event: str, **fields: Any) -> dict[str, Any]:
 def test_a_web_process_says_when_it_is_ready(stack: Stack) -> None:
     (web,) = stack.webs
     ready = line(web, "web is ready")
-    assert (ready["level"], ready["logger"]) == ("info", "service.web.process")
+    assert (ready["level"], ready["logger"]) == ("info", "service.web.preparation")
     assert line(web, "Listening at")["logger"] == "gunicorn.error"
 
 

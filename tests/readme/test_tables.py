@@ -12,7 +12,7 @@ import pytest
 from service import settings
 from service.api import problems, queries, requests
 from service.api.bodies import MOST_HELD_BYTES
-from service.api.operations_table import OPERATIONS
+from service.api.openapi_operations import OPERATIONS
 from service.api.schemas import KEY_PATTERN, YEAR_MS
 from service.catalog import MAX_ATTEMPTS, MAX_TIME_LIMIT_MS, MIN_TIME_LIMIT_MS, Catalog
 from service.job import TRANSITIONS

@@ -12,7 +12,8 @@ import pytest
 from pymongo.database import Database
 
 from service.settings import Settings
-from service.store import Stores, ensure_indexes
+from service.store import Stores
+from tests import databases
 from tests.reads import raw_mongomock
 
 BOTH = ["mongomock", pytest.param("mongodb", marks=pytest.mark.mongodb)]
@@ -35,17 +36,13 @@ def database(
 
 @pytest.fixture
 def emptied(indexed_database: Database[Any]) -> Database[Any]:
-    for name in indexed_database.list_collection_names():
-        indexed_database[name].delete_many({})
-    return indexed_database
+    return databases.emptied(indexed_database)
 
 
 @pytest.fixture(scope="session")
 def indexed_database(shared_client: Any) -> Iterator[Database[Any]]:
-    database: Database[Any] = shared_client["reads"]
-    ensure_indexes(database)
-    yield database
-    shared_client.drop_database(database.name)
+    with databases.indexed(shared_client, "reads") as database:
+        yield database
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ def test_the_last_count_is_carried_on_where_there_is_no_new_one() -> None:
 
     waiting = Backlog(count, 10)
     waiting.check()
-    eventually(lambda: waiting._reading.known.value)
+    eventually(lambda: waiting._count.known.value)
     for _ in range(2):  # the first one was taken after the count began
         waiting.check()
     with pytest.raises(BacklogFull):

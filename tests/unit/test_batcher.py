@@ -27,14 +27,14 @@ class Doubler:
         return [ValueError(n) if n < 0 else 2 * n for n in numbers]
 
 
-def together(act: Doubler, **options: float) -> Batcher[int, int]:
+def doubling(act: Doubler, **options: float) -> Batcher[int, int]:
     made: Batcher[int, int] = Batcher(act, name="test", timeout_seconds=5, **options)  # type: ignore[arg-type]
     return made
 
 
 def test_each_gets_its_own_answer() -> None:
     async def main() -> None:
-        doubler = together(Doubler())
+        doubler = doubling(Doubler())
         assert await asyncio.gather(*map(doubler.ask, range(100))) == [2 * n for n in range(100)]
         doubler.stop()
 
@@ -44,7 +44,7 @@ def test_each_gets_its_own_answer() -> None:
 def test_what_comes_meanwhile_is_one_batch() -> None:
     async def main() -> None:
         act = Doubler()
-        doubler = together(act)
+        doubler = doubling(act)
         act.may.clear()
         first = doubler.ask(0)
         await asyncio.to_thread(eventually, doubler._queue.empty)
@@ -60,7 +60,7 @@ def test_what_comes_meanwhile_is_one_batch() -> None:
 def test_a_batch_is_bounded() -> None:
     async def main() -> None:
         act = Doubler()
-        doubler = together(act, most_together=10)
+        doubler = doubling(act, most_together=10)
         await asyncio.gather(*map(doubler.ask, range(95)))
         assert max(map(len, act.batches)) <= 10
         doubler.stop()
@@ -71,7 +71,7 @@ def test_a_batch_is_bounded() -> None:
 def test_large_ones_are_not_all_taken_together() -> None:
     async def main() -> None:
         act = Doubler()
-        doubler = together(act, most_bytes=100)
+        doubler = doubling(act, most_bytes=100)
         act.may.clear()
         asked = [doubler.ask(n, size=40) for n in range(10)]
         act.may.set()
@@ -84,7 +84,7 @@ def test_large_ones_are_not_all_taken_together() -> None:
 
 def test_one_error_is_nobody_elses() -> None:
     async def main() -> None:
-        doubler = together(Doubler())
+        doubler = doubling(Doubler())
         answers = await asyncio.gather(*map(doubler.ask, (1, -1, 2)), return_exceptions=True)
         assert [answers[0], answers[2]] == [2, 4]
         assert isinstance(answers[1], ValueError)
@@ -144,7 +144,7 @@ def test_too_many_are_refused() -> None:
     async def main() -> None:
         act = Doubler()
         act.may.clear()
-        doubler = together(act, most_waiting=10)
+        doubler = doubling(act, most_waiting=10)
         asked = [doubler.ask(n) for n in range(10)]
         with pytest.raises(BacklogFull):
             doubler.ask(11)
@@ -159,7 +159,7 @@ def test_too_many_are_refused() -> None:
 def test_who_has_gone_is_not_acted_for() -> None:
     async def main() -> None:
         act = Doubler()
-        doubler = together(act)
+        doubler = doubling(act)
         act.may.clear()
         first = doubler.ask(0)
         await asyncio.to_thread(eventually, doubler._queue.empty)
@@ -176,7 +176,7 @@ def test_who_has_gone_is_not_acted_for() -> None:
 def test_stopping_finishes_what_was_taken() -> None:
     async def main() -> None:
         act = Doubler()
-        doubler = together(act)
+        doubler = doubling(act)
         asked = [doubler.ask(n) for n in range(500)]
         await asyncio.to_thread(doubler.stop)
         assert await asyncio.gather(*asked) == [2 * n for n in range(500)]
@@ -185,7 +185,7 @@ def test_stopping_finishes_what_was_taken() -> None:
 
 
 def test_two_event_loops_are_served() -> None:
-    doubler = together(Doubler())
+    doubler = doubling(Doubler())
 
     async def ask(number: int) -> int:
         return await doubler.ask(number)

@@ -26,7 +26,7 @@ def breaker() -> Iterator[CircuitBreaker]:
     breaker.stop()
 
 
-def make_offload(
+def make_pool(
     breaker: CircuitBreaker, *, most_waiting: int = 10, patience: float = 5
 ) -> BlockingPool:
     return BlockingPool(
@@ -43,17 +43,17 @@ def test_what_waits_for_a_thread_is_bounded_and_says_when_to_come_again(
     breaker: CircuitBreaker,
 ) -> None:
     async def main() -> None:
-        offload, may = make_offload(breaker, most_waiting=1), threading.Event()
-        asked = [asyncio.ensure_future(offload.run(may.wait, 5)) for _ in range(2)]
+        pool, may = make_pool(breaker, most_waiting=1), threading.Event()
+        asked = [asyncio.ensure_future(pool.run(may.wait, 5)) for _ in range(2)]
         await asyncio.sleep(0)
         with pytest.raises(BacklogFull) as refused:
-            await offload.run(may.wait, 5)
+            await pool.run(may.wait, 5)
         assert refused.value.retry_after_seconds >= 1
         may.set()
         assert await asyncio.gather(*asked) == [True, True]
-        assert await offload.run(lambda: 1) == 1
+        assert await pool.run(lambda: 1) == 1
         assert not breaker.is_open
-        offload.stop()
+        pool.stop()
 
     asyncio.run(main())
 
@@ -62,17 +62,17 @@ def test_who_waited_too_long_for_a_thread_is_refused_and_nobody_else(
     breaker: CircuitBreaker,
 ) -> None:
     async def main() -> None:
-        offload, may = make_offload(breaker, patience=0.05), threading.Event()
-        first = asyncio.ensure_future(offload.run(may.wait, 5))
-        second = asyncio.ensure_future(offload.run(lambda: 2))
+        pool, may = make_pool(breaker, patience=0.05), threading.Event()
+        first = asyncio.ensure_future(pool.run(may.wait, 5))
+        second = asyncio.ensure_future(pool.run(lambda: 2))
         await asyncio.sleep(0.1)
         may.set()
         assert await first
         with pytest.raises(BacklogFull):
             await second
-        assert await offload.run(lambda: 3) == 3
+        assert await pool.run(lambda: 3) == 3
         assert not breaker.is_open
-        offload.stop()
+        pool.stop()
 
     asyncio.run(main())
 
@@ -88,21 +88,21 @@ def test_only_an_unreachable_server_stops_all_others(
         raise error
 
     async def main() -> None:
-        offload = make_offload(breaker)
+        pool = make_pool(breaker)
         with pytest.raises(type(error)):
-            await offload.run(fail)
+            await pool.run(fail)
         eventually(lambda: not breaker._in_doubt)
         assert breaker.is_open == opens
-        offload.stop()
+        pool.stop()
 
     asyncio.run(main())
 
 
 def test_what_waits_while_the_server_goes_away_is_not_tried(breaker: CircuitBreaker) -> None:
     async def main() -> None:
-        offload, may, tried = make_offload(breaker), threading.Event(), threading.Event()
-        first = asyncio.ensure_future(offload.run(may.wait, 5))
-        second = asyncio.ensure_future(offload.run(tried.set))
+        pool, may, tried = make_pool(breaker), threading.Event(), threading.Event()
+        first = asyncio.ensure_future(pool.run(may.wait, 5))
+        second = asyncio.ensure_future(pool.run(tried.set))
         await asyncio.sleep(0)
         breaker.note(StoreUnreachable("gone"))
         may.set()
@@ -110,6 +110,6 @@ def test_what_waits_while_the_server_goes_away_is_not_tried(breaker: CircuitBrea
         with pytest.raises(StoreUnavailable):
             await second
         assert not tried.is_set()
-        offload.stop()
+        pool.stop()
 
     asyncio.run(main())

@@ -125,3 +125,21 @@ def test_the_next_outage_is_said_again(caplog: pytest.LogCaptureFixture) -> None
         breaker.trip(StoreUnavailable("no answer"))
         eventually(lambda: not breaker.is_open)
     assert said(caplog) == ["a server is unavailable: no answer"] * 2
+
+
+def test_a_guarded_question_is_not_asked_while_it_is_open() -> None:
+    breaker = CircuitBreaker("a server", never, every_seconds=0.01)
+    breaker.trip(OSError("gone"))
+    asked = []
+    with pytest.raises(StoreUnavailable), breaker.guard():
+        asked.append(True)
+    assert not asked
+    breaker.stop()
+
+
+def test_a_guarded_question_that_fails_is_noted_and_raises() -> None:
+    breaker = CircuitBreaker("a server", never, every_seconds=0.01)
+    with pytest.raises(StoreUnreachable), breaker.guard():
+        raise StoreUnreachable("connection refused")
+    assert breaker.is_open
+    breaker.stop()

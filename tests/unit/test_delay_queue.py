@@ -71,15 +71,15 @@ def test_what_is_due_together_is_done_together(later: DelayQueue[str], seen: See
         seen(items)
         gate.wait(5)
 
-    together = DelayQueue(slow)
-    together.add("first", 0)
+    queue = DelayQueue(slow)
+    queue.add("first", 0)
     eventually(lambda: seen.lists)
-    together.add("a", 0)
-    together.add("b", 0)
+    queue.add("a", 0)
+    queue.add("b", 0)
     gate.set()
     assert eventually(lambda: len(seen.lists) == 2)
     assert seen.lists[1] == ["a", "b"]
-    together.stop()
+    queue.stop()
 
 
 def test_what_lies_too_far_ahead_is_refused(later: DelayQueue[str]) -> None:

@@ -10,7 +10,7 @@ from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.config import Config
 from gunicorn.workers import gasgi
 
-from service.web.gunicorn_worker import PulseProtocol, PulseWorker
+from service.server.gunicorn_worker import PulseProtocol, PulseWorker
 
 
 def test_the_fast_parser_is_found() -> None:

@@ -10,16 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.clock import from_ms, to_ms
-from service.ids import first_id_at, id_time, is_id, new_id
+from service.ids import first_id_at, is_id, new_id
 from tests.factories import NOW
 
 moments = st.integers(0, 2**48 - 1)
 NOW_MS = to_ms(NOW)
 
 
-@given(st.integers(0, 253_402_300_799_999))
-def test_an_id_tells_when_it_was_made(now_ms: int) -> None:
-    assert id_time(new_id(now_ms)) == from_ms(now_ms)
+@given(st.integers(0, 253_402_300_799_999 - 1))
+def test_an_id_lies_in_the_range_of_its_millisecond(now_ms: int) -> None:
+    first, next_one = (first_id_at(from_ms(ms)) for ms in (now_ms, now_ms + 1))
+    assert first <= new_id(now_ms) < next_one
 
 
 @given(moments)

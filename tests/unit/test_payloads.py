@@ -12,7 +12,7 @@ from bson.codec_options import CodecOptions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.api import answers
+from service.api import responses
 from service.store import payloads
 from service.store.payloads import Packed, _opened
 from tests.factories import new_job_document
@@ -42,7 +42,7 @@ def test_a_document_is_the_same_whatever_stays_packed(member: str, value: Any) -
     for name, value_there in plain.items():
         if not isinstance(opened[name], Packed):
             assert repr(opened[name]) == repr(value_there)
-    assert orjson.loads(answers.dumps(answers.event(opened)))[member] == plain[member]
+    assert orjson.loads(responses.dumps(responses.event(opened)))[member] == plain[member]
 
 
 @settings(max_examples=200)
@@ -51,14 +51,14 @@ def test_in_pieces_it_is_the_same(value: dict[str, Any], piece_bytes: int) -> No
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(payloads, "_PIECE_BYTES", piece_bytes)
         packed = Packed(3, bson.encode({"p": value})[7:-1], OPTIONS)
-        assert answers._json_of(packed) == answers.dumps(value)
+        assert responses._json_of(packed) == responses.dumps(value)
 
 
 def test_a_packed_value_is_shown_as_any_other() -> None:
     document = new_job_document(payload={"x": LARGE}) | {"result": LARGE}
     opened = _opened(bson.encode(document), OPTIONS)
-    assert answers.is_large(opened)
-    shown = answers.dumps(answers.event(opened))
+    assert responses.is_large(opened)
+    shown = responses.dumps(responses.event(opened))
     plain = bson.decode(bson.encode(document), OPTIONS)
-    assert shown == answers.dumps(answers.event(plain))
+    assert shown == responses.dumps(responses.event(plain))
     assert orjson.loads(shown)["result"] == LARGE

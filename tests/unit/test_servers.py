@@ -64,6 +64,6 @@ def test_where_neither_is_there_the_two_ways_out_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr("infra.servers._folders_of", lambda _package: [])
+    monkeypatch.setattr("infra.servers.programs.folders_of", lambda _package: [])
     with pytest.raises(ServerError, match=r"set REDIS_URL to a Redis of yours, or use Docker"):
         started(tmp_path)

@@ -70,10 +70,10 @@ def test_who_hangs_holds_up_nobody_and_is_started_once() -> None:
         reading = StaleCache(read, name="test", fresh_seconds=0)
         began = time.monotonic()
         for _ in range(5):
-            known = await reading.get(0.1)
+            known = await reading.get(0.4)
             assert known.error is not None
             assert known.error.startswith("no answer")
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 1.8, "only the first waits"
         assert len(starts) == 1
         release.set()
         eventually(lambda: reading.known.value == 1)

@@ -7,7 +7,7 @@ import gzip
 import json
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,6 @@ from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
-import httpcore
 import pytest
 import uvloop
 from standardwebhooks import Webhook
@@ -26,6 +25,7 @@ from service.outbound.hosts import allowed_hosts
 from service.outbound.network import AddressRefused, GuardedBackend, Redirected
 from service.outbound.sender import NoAnswer, Outbound
 from service.outbound.signing import secrets
+from tests.network import Detour
 
 NEW, OLD = "whsec_" + "bmV3" * 8, "whsec_" + "b2xk" * 8
 PUBLIC = "93.184.215.14"
@@ -598,24 +598,6 @@ def test_without_the_setting_the_receiver_on_loopback_is_out_of_reach(
 
 
 # TLS: connected to the address that was checked, by the name that was asked for
-
-
-@dataclass
-class Detour(httpcore.AsyncNetworkBackend):
-    """Leads every connection to loopback, and notes where it should have gone."""
-
-    wanted: list[str] = field(default_factory=list)
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        self.wanted.append(host)
-        return await httpcore.AnyIOBackend().connect_tcp("127.0.0.1", port, timeout)
 
 
 async def public(_host: str, _port: int) -> list[str]:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 
-import httpcore
 import pytest
 
 from actors import webhook
@@ -16,6 +13,7 @@ from service.outbound.hosts import allowed_hosts
 from service.outbound.network import AddressRefused, GuardedBackend
 from service.outbound.resolver import Resolver
 from service.outbound.sender import NoAnswer, Outbound
+from tests.network import NoNetwork
 
 # The most careless operator: every literal is allowed by name, whatever it is worth.
 CARELESS = (
@@ -135,24 +133,6 @@ AT_THE_EDGE = {
 }
 
 
-@dataclass
-class NoNetwork(httpcore.AsyncNetworkBackend):
-    """Notes where a connection would have been made, and makes none."""
-
-    connected: list[str] = field(default_factory=list)
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        self.connected.append(host)
-        raise httpcore.ConnectError("there is no network here")
-
-
 class Names:
     """A resolver whose answers change from one question to the next, as a rebinding one's do."""
 
@@ -227,7 +207,7 @@ def test_refused_after_resolution(name: str) -> None:
     with pytest.raises(AddressRefused, match="not public") as error:
         asyncio.run(sent(outbound(Names(BY_DNS[name]), network)))
     assert isinstance(error.value, Reject), "no retry mends it"
-    assert network.connected == []
+    assert network.wanted == []
     assert not any(address in str(error.value) for address in BY_DNS[name])
 
 
@@ -236,14 +216,14 @@ def test_refused_after_resolution_even_where_private_networks_are_allowed(name: 
     network = NoNetwork()
     with pytest.raises(AddressRefused):
         asyncio.run(sent(outbound(Names(BY_DNS[name]), network, allow_private=True)))
-    assert network.connected == []
+    assert network.wanted == []
 
 
 def test_a_name_rebound_after_the_check_is_not_asked_again() -> None:
     names, network = Names([PUBLIC], ["127.0.0.1"]), NoNetwork()
     with pytest.raises(NoAnswer, match="there is no network here"):
         asyncio.run(sent(outbound(names, network)))
-    assert (names.asked, network.connected) == (1, [PUBLIC])
+    assert (names.asked, network.wanted) == (1, [PUBLIC])
 
 
 def test_a_name_rebound_between_edge_and_delivery_is_refused_then() -> None:
@@ -257,14 +237,14 @@ def test_a_name_rebound_between_edge_and_delivery_is_refused_then() -> None:
             await sent(box)
 
     asyncio.run(twice())
-    assert network.connected == [PUBLIC]
+    assert network.wanted == [PUBLIC]
 
 
 def test_each_address_is_tried_and_only_checked_ones() -> None:
     network = NoNetwork()
     with pytest.raises(NoAnswer):
         asyncio.run(sent(outbound(Names([PUBLIC, "2606:4700::1", "1.1.1.1"]), network)))
-    assert network.connected == [PUBLIC, "2606:4700::1", "1.1.1.1"]
+    assert network.wanted == [PUBLIC, "2606:4700::1", "1.1.1.1"]
 
 
 def test_a_name_without_addresses_is_tried_again_later() -> None:
@@ -286,7 +266,7 @@ def test_localhost_is_refused_by_what_the_systems_resolver_says() -> None:
     backend = GuardedBackend(inner=network)
     with pytest.raises(AddressRefused):
         asyncio.run(sent(Outbound(allowed_hosts("localhost"), backend=backend), "http://localhost"))
-    assert network.connected == []
+    assert network.wanted == []
 
 
 @pytest.mark.parametrize("text", ["2130706433", "0x7f000001", "0177.0.0.1", "127.1"])

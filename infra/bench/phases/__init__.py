@@ -18,6 +18,7 @@ from infra.bench.phases import (
     latency,
     makespan,
     pipeline,
+    shapes,
     starvation,
 )
 from infra.bench.stack import Bench
@@ -55,6 +56,7 @@ PHASES = {
         Phase(batch),
         Phase(growth, most_rounds=1),
         Phase(idle, most_rounds=1),
+        Phase(shapes, most_rounds=1, for_peers=True),
         Phase(makespan, most_rounds=1),
         Phase(starvation, most_rounds=1),
         Phase(curve, most_rounds=1, for_peers=True),

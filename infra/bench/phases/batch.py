@@ -7,7 +7,7 @@ batch.
 from __future__ import annotations
 
 from infra.bench.figures import Figure, errors, lower
-from infra.bench.load import Load
+from infra.bench.load import EVENT, Load
 from infra.bench.stack import Bench, batch_of
 
 _EVENTS = 1_000
@@ -23,7 +23,7 @@ def measure(bench: Bench) -> list[Figure]:
             stack.port,
             _CONNECTIONS,
             bench.seconds,
-            body=batch_of(_EVENTS),
+            body=batch_of([EVENT] * _EVENTS),
             path="/events/batch",
         )
         loaded = load.finish()

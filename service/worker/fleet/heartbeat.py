@@ -1,75 +1,60 @@
-"""APScheduler: when things happen. No logic of its own."""
+"""The sign of life of this process, and what depends on its arriving in time."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from typing import Any
 
-from apscheduler.executors.pool import ThreadPoolExecutor
-from apscheduler.schedulers.background import BackgroundScheduler
+from service.clock import ServerClock
+from service.store import LeaderLease, Membership, Stores
+from service.worker.fleet.lease import Lease
+from service.worker.registry import Registry
 
 _log = logging.getLogger(__name__)
-_CLOCK_WAS_SET_SECONDS = 1.0
-_APART_SECONDS = 0.07
+_LATE_SECONDS = 0.5
+"""A heartbeat that comes so much later than the second one after the last counts as a gap."""
 
 
-def _offset() -> float:
-    """The host's clock less the monotonic one, in seconds."""
-    return time.time() - time.monotonic()
+class Heartbeat:
+    """`on_lapse()` gives back what hasn't started: called when this process was cut off or frozen
+    for so long that others may have its jobs."""
 
+    def __init__(
+        self,
+        *,
+        stores: Stores,
+        clock: ServerClock,
+        membership: Membership,
+        lease: Lease,
+        leader: LeaderLease,
+        registry: Registry,
+        every_seconds: float,
+        on_lapse: Callable[[], None],
+    ) -> None:
+        self._stores, self._clock, self._membership = stores, clock, membership
+        self._lease, self._leader, self._registry = lease, leader, registry
+        self._gap_seconds = 2 * every_seconds + _LATE_SECONDS
+        self._on_lapse = on_lapse
+        self._well_since = float("inf")
+        """Since when heartbeats are written without a gap (monotonic)."""
 
-class SteadyScheduler(BackgroundScheduler):  # type: ignore[misc]
-    """Goes on when the host's clock is set. APScheduler keeps wall-clock times: after a step back
-    by an hour it would call nothing, so no heartbeat either, for an hour."""
+    def beat(self) -> None:
+        """Renews the lease on all that this process holds, and learns the server's time. Raises
+        `StoreUnavailable`."""
+        lapsed = self._lease.renewed > float("-inf") and not self._lease.is_valid
+        sent = time.monotonic()
+        self._stores.read_clock(self._clock)
+        if not self._membership.beat(len(self._registry)):
+            return
+        if lapsed:
+            _log.warning("the lease lapsed: what hasn't started is given back")
+            self._on_lapse()
+        if sent - self._lease.renewed > self._gap_seconds:
+            self._well_since = sent
+        self._lease.renew(sent)
+        self._leader.renew()
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._offset_seconds = _offset()
-
-    def _process_jobs(self) -> Any:
-        step_seconds = _offset() - self._offset_seconds
-        if abs(step_seconds) > _CLOCK_WAS_SET_SECONDS:
-            self._offset_seconds += step_seconds
-            for job in self.get_jobs():
-                job.modify(next_run_time=job.next_run_time + timedelta(seconds=step_seconds))
-        wait_seconds = super()._process_jobs()
-        return None if wait_seconds is None else min(wait_seconds, _CLOCK_WAS_SET_SECONDS)
-
-
-def schedule(jobs: dict[str, tuple[float, Callable[[], None]]]) -> BackgroundScheduler:
-    """Starts a scheduler that calls each function every so many seconds, each on a thread of its
-    own, so that none waits behind another; a call that is still under way is not doubled.
-
-    The first at once and each a little after the one before it: all at the same moment, once a
-    second, they would hold up whatever job comes just then.
-    """
-    scheduler = SteadyScheduler(
-        executors={name: ThreadPoolExecutor(1) for name in ("default", *jobs)},
-        job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
-        timezone="UTC",
-    )
-    start = datetime.fromtimestamp(time.time(), UTC)
-    for position, (name, (seconds, function)) in enumerate(jobs.items()):
-        scheduler.add_job(
-            _logged(name, function),
-            "interval",
-            seconds=seconds,
-            id=name,
-            executor=name,
-            next_run_time=start + timedelta(seconds=position * _APART_SECONDS),
-        )
-    scheduler.start()
-    return scheduler
-
-
-def _logged(name: str, function: Callable[[], None]) -> Callable[[], None]:
-    def call() -> None:
-        try:
-            function()
-        except Exception as error:
-            _log.warning("%s failed and is tried again: %s", name, error)
-
-    return call
+    def was_steady_for(self, seconds: float) -> bool:
+        """Whether no heartbeat was missed for so long."""
+        return time.monotonic() - self._well_since > seconds

@@ -1,6 +1,7 @@
 // A peer: Express, BullMQ and MongoDB as one would put them together.
 // `node app.js web` is its web, `node app.js worker` its worker.
 import { randomUUID } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Queue, Worker } from 'bullmq'
 import express from 'express'
 import { Redis } from 'ioredis'
@@ -32,7 +33,7 @@ async function web() {
   app.listen(Number(process.env.PORT), '127.0.0.1')
 }
 
-// Claims, does nothing, completes. A redelivered job is claimed again: its worker has died.
+// Claims, waits `ms` of its payload, completes. A redelivered job is claimed again: its worker has died.
 async function handle(job) {
   const id = job.data.id
   const claimed = await jobs.findOneAndUpdate(
@@ -41,6 +42,7 @@ async function handle(job) {
     { returnDocument: 'after' }
   )
   if (claimed === null) return
+  if (claimed.payload.ms) await sleep(claimed.payload.ms)
   await jobs.updateOne(
     { _id: id, attempts: claimed.attempts },
     { $set: { status: 'completed', result: { ok: true }, finished_at: new Date() } }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import time
 import uuid
 from datetime import UTC, datetime
 from typing import Any
@@ -41,7 +42,8 @@ class EventSchema(Schema):
 
 @dramatiq.actor(max_retries=4)
 def handle(event_id: str) -> None:
-    """Claims, does nothing, completes. A redelivered job is claimed again: its worker has died."""
+    """Claims, sleeps `ms` of its payload, completes. A redelivered job is claimed again: its worker
+    has died."""
     claimed = jobs().find_one_and_update(
         {"_id": event_id, "status": {"$in": ["pending", "processing"]}},
         {"$set": {"status": "processing", "started_at": _now()}, "$inc": {"attempts": 1}},
@@ -49,6 +51,8 @@ def handle(event_id: str) -> None:
     )
     if claimed is None:
         return
+    if ms := claimed["payload"].get("ms"):
+        time.sleep(ms / 1000)
     outcome = {"status": "completed", "result": {"ok": True}, "finished_at": _now()}
     jobs().update_one({"_id": event_id, "attempts": claimed["attempts"]}, {"$set": outcome})
 

@@ -27,16 +27,15 @@ _ID = ("event_id",)
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method of one path. `answers`: by status, its schema's name and what it means."""
+    """One method of one path. `responses`: by status, its schema's name and what it means."""
 
     id: str
     method: str
     path: str
     summary: str
-    answers: dict[int, tuple[str, str]]
+    responses: dict[int, tuple[str, str]]
     parameters: tuple[str, ...] = ()
     body: str | None = None
-    body_needed: bool = True
     more_problems: tuple[int, ...] = ()
     then: tuple[str, ...] = ()
     """Operations that make sense for the event that the answer holds."""
@@ -48,7 +47,7 @@ class Operation:
 
     @property
     def problems(self) -> tuple[int, ...]:
-        return tuple(s for s in (*_ALWAYS, *self.more_problems) if s not in self.answers)
+        return tuple(s for s in (*_ALWAYS, *self.more_problems) if s not in self.responses)
 
 
 _HEALTH_STATUS = {200: ("HealthStatus", "yes"), 503: ("HealthStatus", "no")}
@@ -58,7 +57,7 @@ OPERATIONS = (
         method="post",
         path="/events",
         summary="Post an event",
-        answers={202: ("Accepted", "stored; it will be processed")},
+        responses={202: ("Accepted", "stored; it will be processed")},
         parameters=("Idempotency-Key", "X-Request-Id", "traceparent"),
         body="NewEvent",
         more_problems=_BODY,
@@ -69,7 +68,7 @@ OPERATIONS = (
         method="get",
         path="/events",
         summary="List events, newest first",
-        answers={200: ("EventPage", "a page; `next_cursor` is null on the last one")},
+        responses={200: ("EventPage", "a page; `next_cursor` is null on the last one")},
         parameters=(
             *("status", "type", "schedule"),
             *("created_after", "created_before", "limit", "cursor"),
@@ -80,7 +79,7 @@ OPERATIONS = (
         method="post",
         path="/events/batch",
         summary="Post many events",
-        answers={
+        responses={
             202: ("BatchResults", "all were stored"),
             207: ("BatchResults", "some were not: see the results, which come in order"),
         },
@@ -93,7 +92,7 @@ OPERATIONS = (
         method="post",
         path="/events/retry",
         summary="Retry all events that match",
-        answers={200: ("Retried", "how many it met, and how many of them it retried")},
+        responses={200: ("Retried", "how many it met, and how many of them it retried")},
         body="RetryMany",
         more_problems=_BODY,
     ),
@@ -102,7 +101,7 @@ OPERATIONS = (
         method="get",
         path="/events/{event_id}",
         summary="Look at an event",
-        answers={200: ("Event", "the event as it is now"), 304: ("", "as the client has it")},
+        responses={200: ("Event", "the event as it is now"), 304: ("", "as the client has it")},
         parameters=(*_ID, "If-None-Match", "Prefer"),
         then=("cancelEvent", "retryEvent"),
     ),
@@ -111,7 +110,7 @@ OPERATIONS = (
         method="post",
         path="/events/{event_id}/cancel",
         summary="Cancel an event",
-        answers={
+        responses={
             200: ("Event", "it is cancelled"),
             202: ("Event", "it is being processed, and its handler is asked to stop"),
         },
@@ -124,7 +123,7 @@ OPERATIONS = (
         method="post",
         path="/events/{event_id}/retry",
         summary="Retry a failed or cancelled event",
-        answers={202: ("Event", "it is pending again, with a fresh budget")},
+        responses={202: ("Event", "it is pending again, with a fresh budget")},
         parameters=_ID,
         more_problems=(409, *_BODY),
         then=("getEvent", "cancelEvent"),
@@ -134,7 +133,7 @@ OPERATIONS = (
         method="get",
         path="/schedules",
         summary="List schedules, by name",
-        answers={200: ("SchedulePage", "a page; `next_cursor` is null on the last one")},
+        responses={200: ("SchedulePage", "a page; `next_cursor` is null on the last one")},
         parameters=("limit", "cursor"),
     ),
     Operation(
@@ -142,7 +141,10 @@ OPERATIONS = (
         method="get",
         path="/schedules/{name}",
         summary="Look at a schedule",
-        answers={200: ("Schedule", "the schedule as it is now"), 304: ("", "as the client has it")},
+        responses={
+            200: ("Schedule", "the schedule as it is now"),
+            304: ("", "as the client has it"),
+        },
         parameters=("name", "If-None-Match"),
     ),
     Operation(
@@ -150,7 +152,7 @@ OPERATIONS = (
         method="put",
         path="/schedules/{name}",
         summary="Make a schedule, or change all of it",
-        answers={200: ("Schedule", "it was changed"), 201: ("Schedule", "it was made")},
+        responses={200: ("Schedule", "it was changed"), 201: ("Schedule", "it was made")},
         parameters=("name",),
         body="NewSchedule",
         more_problems=(409, *_BODY),
@@ -160,7 +162,7 @@ OPERATIONS = (
         method="delete",
         path="/schedules/{name}",
         summary="Remove a schedule; the events that it has made stay",
-        answers={204: ("", "it is removed")},
+        responses={204: ("", "it is removed")},
         parameters=("name",),
     ),
     Operation(
@@ -168,7 +170,7 @@ OPERATIONS = (
         method="post",
         path="/schedules/{name}/run",
         summary="Make a schedule's event now",
-        answers={202: ("Accepted", "stored; it will be processed")},
+        responses={202: ("Accepted", "stored; it will be processed")},
         parameters=("name", "Idempotency-Key", "X-Request-Id", "traceparent"),
         more_problems=_BODY,
         then=("getEvent", "cancelEvent", "retryEvent"),
@@ -178,7 +180,7 @@ OPERATIONS = (
         method="get",
         path="/health",
         summary="Tell how everything is",
-        answers={
+        responses={
             200: ("Health", "events are accepted"),
             503: ("Health", "events can't be accepted"),
         },
@@ -188,27 +190,27 @@ OPERATIONS = (
         method="get",
         path="/health/live",
         summary="Tell that this process runs",
-        answers={200: ("HealthStatus", "it does")},
+        responses={200: ("HealthStatus", "it does")},
     ),
     Operation(
         id="getReadiness",
         method="get",
         path="/health/ready",
         summary="Tell whether events are accepted",
-        answers=_HEALTH_STATUS,
+        responses=_HEALTH_STATUS,
     ),
     Operation(
         id="getMetrics",
         method="get",
         path="/metrics",
         summary="Metrics, for Prometheus or as JSON",
-        answers={200: ("Metrics", "what is known within a second")},
+        responses={200: ("Metrics", "what is known within a second")},
     ),
     Operation(
         id="getDescription",
         method="get",
         path="/openapi.json",
         summary="This description",
-        answers={200: ("Description", "OpenAPI 3.1")},
+        responses={200: ("Description", "OpenAPI 3.1")},
     ),
 )

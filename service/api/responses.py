@@ -115,8 +115,8 @@ def accepted(answer: Accepted) -> dict[str, Any]:
 
 
 def accepted_json(answer: Accepted) -> bytes:
-    """`accepted` as JSON, by hand: most requests are answered with it, and nothing in it needs
-    escaping (a type's name is lower-case letters, digits, `_`, `.` and `-`)."""
+    """An event as `POST /events` answers it. JSON by hand: most requests are answered with it, and
+    nothing in it needs escaping (a type's name is lower-case letters, digits, `_`, `.`, `-`)."""
     document = answer.document
     event_id = document["_id"]
     return (

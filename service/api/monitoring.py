@@ -8,10 +8,8 @@ from collections.abc import Mapping
 import falcon
 from falcon.asgi import Request, Response
 
-from service.api import answers, requests
-from service.catalog import Catalog
+from service.api import requests, responses
 from service.metrics.totals import Totals
-from service.settings import Settings
 from service.web.health import Health
 
 _TEXT_TYPES = ("text/plain", "application/openmetrics-text")
@@ -39,27 +37,6 @@ class HealthResource:
     on_head, on_head_ready, on_head_live = on_get, on_get_ready, on_get_live
 
 
-class DescriptionResource:
-    """`/openapi.json`."""
-
-    def __init__(self, settings: Settings, catalog: Catalog) -> None:
-        self._settings, self._catalog = settings, catalog
-        self._body: bytes | None = None
-
-    async def on_get(self, req: Request, resp: Response) -> None:
-        requests.check_accept(req)
-        if self._body is None:
-            self._body = await asyncio.to_thread(self._described)
-        resp.data, resp.content_type = self._body, answers.JSON
-
-    def _described(self) -> bytes:
-        from service.api.openapi import description  # large, and only who asks should pay for it
-
-        return answers.dumps(description(self._settings, self._catalog))
-
-    on_head = on_get
-
-
 class MetricsResource:
     """`/metrics`: Prometheus text, or JSON for who prefers it."""
 
@@ -74,7 +51,7 @@ class MetricsResource:
             raise falcon.HTTPNotAcceptable(description="this answers in text/plain or JSON")
         snapshot = await self._totals.snapshot()
         if liked == "application/json":
-            answers.write_json(resp, prometheus.as_json(snapshot))
+            responses.write_json(resp, prometheus.as_json(snapshot))
             return
         accept = req.accept if liked in req.accept else liked
         resp.data, resp.content_type = await asyncio.to_thread(prometheus.text, snapshot, accept)
@@ -85,6 +62,6 @@ class MetricsResource:
 
 def _write_health(resp: Response, value: Mapping[str, object]) -> None:
     is_down = value["status"] == "down"
-    answers.write_json(resp, value, 503 if is_down else 200)
+    responses.write_json(resp, value, 503 if is_down else 200)
     if is_down:
         resp.set_header("Retry-After", "1")

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from actors.webhook import NotDelivered, WebhookPayload, judged
 from service.errors import Reject, RetryLater
-from service.outbound.answers import Answer, clean, retry_after_seconds
+from service.outbound.reply import Reply, clean, retry_after_seconds
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-def answer(status: int, text: str = "", **headers: str) -> Answer:
+def answer(status: int, text: str = "", **headers: str) -> Reply:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Answer(status, httpx.Headers(named), 12, text)
+    return Reply(status, httpx.Headers(named), 12, text)
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])

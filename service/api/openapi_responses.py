@@ -1,4 +1,4 @@
-"""JSON Schemas of the answers, for `/openapi.json`; tests hold real answers against them.
+"""JSON Schemas of the responses, for `/openapi.json`; tests hold real answers against them.
 
 Every enum and every object of known members is a schema with a name: a generator calls a nameless
 one after its place, and such a name may be another schema's. Numbers have a format, without which
@@ -205,6 +205,6 @@ _METRICS: dict[str, JsonSchema] = {
 }
 _DESCRIPTION: JsonSchema = {"type": "object", "additionalProperties": True}
 
-ANSWERS: dict[str, JsonSchema] = (
+RESPONSE_SCHEMAS: dict[str, JsonSchema] = (
     _EVENTS | _BATCHES | _SCHEDULES | _PROBLEMS | _HEALTH | _METRICS | {"Description": _DESCRIPTION}
 )

@@ -26,7 +26,7 @@ FAILURES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Reply:
     """An answer's status, headers, how long it took, and the beginning of its body as one line."""
 
     status: int

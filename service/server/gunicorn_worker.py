@@ -44,9 +44,9 @@ class PulseProtocol(ASGIProtocol):  # type: ignore[misc]
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """A client may send its next request as soon as it has the answer, which is a moment before
-        gunicorn is done with the request: of what comes in that moment its parser keeps only a
-        little, and for more it closes the connection without a word. So that has to wait here."""
+        """Keeps back what comes too early. A client has its answer a moment before gunicorn is done
+        with the request, and may send the next one in that moment. gunicorn's parser keeps only a
+        little of it; for more it closes the connection without a word."""
         if self._early or self._has_all_of_a_request:
             self._early += data
             self._pause_reading()

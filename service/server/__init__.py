@@ -1,0 +1,1 @@
+"""The server that the web application runs in: gunicorn, and what it lacks."""

@@ -1,0 +1,51 @@
+"""Messages for due jobs that have none."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from service.catalog import Catalog
+from service.clock import ServerClock
+from service.concurrency.adaptive_interval import AdaptiveInterval
+from service.queue.broker import PulseBroker
+from service.store import JobStore
+from service.worker.maintenance import sweep
+
+_LATE = timedelta(seconds=2)
+_RECENT, _RECENT_MOST_SECONDS = timedelta(seconds=4), 2.0
+"""Looks for what has become due lately come so often that nothing falls between them."""
+
+
+class Dispatcher:
+    """Every method raises `StoreUnavailable` and `redis.RedisError`."""
+
+    def __init__(
+        self, store: JobStore, broker: PulseBroker, catalog: Catalog, clock: ServerClock
+    ) -> None:
+        self._store, self._broker, self._catalog, self._clock = store, broker, catalog, clock
+        self._all, self._recent = AdaptiveInterval(), AdaptiveInterval(_RECENT_MOST_SECONDS)
+
+    def hurry(self) -> None:
+        """Redis may have lost what was in it: the next look is for all that is due."""
+        self._all.hurry()
+
+    def dispatch(self) -> None:
+        """The leader's part: what has just become due."""
+        self._dispatch(self._clock.now())
+
+    def dispatch_late(self) -> None:
+        """Anybody's part: what nobody has sent for long. A leader of an older version doesn't know
+        every type."""
+        self._dispatch(self._clock.now() - _LATE)
+
+    def _dispatch(self, now: datetime) -> None:
+        """Looks for all that has been due for long where the pace allows it; in between only for
+        what has become so lately."""
+        if not self._all.run_if_due(lambda: self._send(now)):
+            self._recent.run_if_due(lambda: self._send(now, now - _RECENT))
+
+    def _send(self, now: datetime, since: datetime | None = None) -> None:
+        queues = self._catalog.queues
+        for queue in queues if sweep.is_needed(self._store, queues, now, since) else []:
+            types = [t.name for t in self._catalog if t.queue == queue]
+            sweep.dispatch(self._store, self._broker, queue, types, now, since=since)

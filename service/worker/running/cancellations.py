@@ -1,0 +1,29 @@
+"""Which of the jobs that this process runs a client wants to stop."""
+
+from __future__ import annotations
+
+from service.store.held import HeldJobs
+from service.worker.registry import Registry
+
+_SHORT_SECONDS = 0.25
+"""Jobs that are held for less needn't be asked about."""
+
+
+class Cancellations:
+    """Handlers see it by `context.is_cancelled()`."""
+
+    def __init__(self, held_jobs: HeldJobs, registry: Registry, worker_id: str) -> None:
+        self._held_jobs, self._registry, self._worker_id = held_jobs, registry, worker_id
+
+    def are_possible(self) -> bool:
+        return len(self._registry) > 0
+
+    def look(self) -> None:
+        """Asks MongoDB only where a job is held for long. Raises `StoreUnavailable`."""
+        held_for_long = self._registry.held_longer_than(_SHORT_SECONDS)
+        if not held_for_long:
+            return
+        ids = [held.job.id for held in held_for_long]
+        asked = set(self._held_jobs.cancel_requests(self._worker_id, ids))
+        for held in held_for_long:
+            held.cancelled = held.cancelled or held.job.id in asked

@@ -1,0 +1,68 @@
+"""What the leader of the sweep does, and how the lead changes hands."""
+
+from __future__ import annotations
+
+import time
+
+from service.runtime.identity import process_space
+from service.store import JobStore, WorkerStore
+from service.worker.process import WorkerProcess
+from tests.contract.worker_process import MakeProcess, run_beat
+from tests.factories import accept, all_workers, claim, failed, make_worker
+
+
+def test_only_the_leader_sweeps(make_process: MakeProcess, store: JobStore) -> None:
+    leader, other = make_process(), make_process()
+    lost = claim(store, accept(store)["_id"], worker="gone")
+    run_beat(other, "rescue")
+    assert store.requests.get(lost.id)["status"] == "processing"
+    run_beat(leader, "rescue")
+    assert store.requests.get(lost.id)["status"] == "pending"
+
+
+def test_a_process_that_stops_leaves_the_lead_at_once(make_process: MakeProcess) -> None:
+    leader, other = make_process(), make_process()
+    leader._shutdown.drain()
+    other._heartbeat.beat()
+    assert other._leader.is_held
+    assert not leader._leader.is_held
+
+
+def test_a_process_that_stops_takes_no_lead_over_from_a_neighbour_that_is_gone(
+    make_process: MakeProcess, workers: WorkerStore
+) -> None:
+    leader, other = make_process(), make_process()
+    leader._shutdown.drain()
+    workers.beat(make_worker("gone", process_space=process_space(), pid_started=5), processing=0)
+    leader._neighbours.look()
+    assert "gone" not in {w["_id"] for w in all_workers(workers)}
+    other._heartbeat.beat()
+    assert other._leader.is_held
+
+
+def test_right_after_an_outage_nobody_is_dead_for_an_old_heartbeat(
+    process: WorkerProcess, workers: WorkerStore, store: JobStore
+) -> None:
+    workers.beat(make_worker("late"), processing=1)
+    old = {"$set": {"heartbeat_at": process.clock.now().replace(year=2020)}}
+    process._stores._database["workers"].update_one({"_id": "late"}, old)
+    job = claim(store, accept(store)["_id"], worker="late")
+    run_beat(process, "rescue")
+    assert store.requests.get(job.id)["status"] == "processing"
+    process._heartbeat._well_since = time.monotonic() - 60
+    run_beat(process, "rescue")
+    assert store.requests.get(job.id)["status"] == "pending"
+
+
+def test_tidying_frees_what_the_dead_left(
+    process: WorkerProcess, workers: WorkerStore, store: JobStore
+) -> None:
+    workers.beat(make_worker("long dead"), processing=0)
+    old = {"$set": {"heartbeat_at": process.clock.now().replace(year=2020)}}
+    process._stores._database["workers"].update_one({"_id": "long dead"}, old)
+    stray = claim(store, accept(store)["_id"], worker=process.identity.id)
+    failed(store)
+    for name in ("lost claims", "tidy"):
+        run_beat(process, name)
+    assert [w["_id"] for w in all_workers(workers)] == [process.identity.id]
+    assert store.requests.get(stray.id)["status"] == "pending"
