@@ -50,7 +50,7 @@ class SchedulesResource:
         limit, after = queries.limit_of(given), given.get("cursor", "")
         if "cursor" in given and not is_schedule_name(after):
             raise InvalidQuery("cursor: not one of ours")
-        page, more = await self._web.single_changes.run(
+        page, more = await self._web.schedule_reads.run(
             self._web.stores.schedules.page, limit, after, _MOST_PAGE_BYTES
         )
         cursor = page[-1]["_id"] if more else None
@@ -89,7 +89,7 @@ class ScheduleResource:
     async def on_get(self, req: Request, resp: Response, name: str) -> None:
         """The schedule as it is now: 200, or 304 where the client has it."""
         _check(req, name)
-        document = await self._web.single_changes.run(self._web.stores.schedules.get, name)
+        document = await self._web.schedule_reads.run(self._web.stores.schedules.get, name)
         await self._write(req, resp, document)
 
     on_head = on_get
@@ -161,7 +161,7 @@ class RunResource:
             body = await requests.json_body(req, web.cpu_lane, web.settings.max_nesting)
             if body != {}:
                 raise InvalidEvent("this takes no body", [FieldError("", "Not an empty object.")])
-        schedule = await web.single_changes.run(web.stores.schedules.get, name)
+        schedule = await web.schedule_reads.run(web.stores.schedules.get, name)
         document = self._document(req, schedule, key)
         answer = await web.acceptor.accept(document, schedule["size"])
         if not answer.replayed:

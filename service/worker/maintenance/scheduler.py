@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from service.catalog import Catalog
 from service.clock import ServerClock, to_ms
@@ -31,6 +33,7 @@ _RECOVER_SECONDS = 5.0
 _DISCARD_AFTER = timedelta(seconds=10)
 _MOST_LOOKED_AT, _MOST_TOGETHER = 2_000, 500
 _MOST_BYTES = 4_194_304
+_CHUNKS_AT_ONCE = 3
 _MILLISECOND = timedelta(milliseconds=1)
 
 
@@ -96,11 +99,18 @@ class Scheduler:
         soon = self._ticks.due(now + max(left, timedelta(0)), _MOST_LOOKED_AT)
         due = [schedule for schedule in soon if schedule["next_run_at"] <= now]
         if due:
-            made = sum([self._run(names, now) for names in _in_chunks(due)])
+            made = self._run_all(list(_in_chunks(due)), now)
             return 0.0 if made else None
         return (soon[0]["next_run_at"] - now).total_seconds() if soon else None
 
     # one tick of each of some schedules
+
+    def _run_all(self, chunks: Sequence[Sequence[str]], now: datetime) -> int:
+        """While MongoDB has one chunk, another one is made ready: they share no schedule."""
+        if len(chunks) == 1:
+            return self._run(chunks[0], now)
+        with ThreadPoolExecutor(_CHUNKS_AT_ONCE, thread_name_prefix="schedules") as pool:
+            return sum(pool.map(lambda names: self._run(names, now), chunks))
 
     def _run(self, names: Sequence[str], now: datetime) -> int:
         """How many schedules were moved on, at least as far as this process knows."""
@@ -145,7 +155,7 @@ class Scheduler:
             name=schedule["_id"],
             token=schedule["token"],
             new_token=new_token(),
-            next_run_at=timing.after(since - _MILLISECOND if is_missed else tick),
+            next_run_at=_after(timing, since - _MILLISECOND if is_missed else tick),
             event_id=None if event is None else event["_id"],
             ran_at=now if is_missed else tick,
         )
@@ -222,6 +232,12 @@ class Scheduler:
         stale = [e["_id"] for e in unconfirmed if e["is_stale"] and e["created_at"] < before]
         if stale:
             self._ticks.discard(stale)
+
+
+@lru_cache(maxsize=4_096)
+def _after(timing: Timing, moment: datetime) -> datetime | None:
+    """Of many schedules that tick at the same moment, many have the same expression."""
+    return timing.after(moment)
 
 
 def _is_due(schedule: Document, now: datetime) -> bool:
