@@ -66,7 +66,6 @@ class Ticks:
         self._database, majority = database, ReadConcern("majority")
         self._schedules = database.get_collection("schedules", read_concern=majority)
         self._jobs = database.get_collection("jobs", read_concern=majority)
-        self._workers = database["workers"]
 
     def due(self, before: datetime, limit: int) -> list[Document]:
         """Schedules that tick until then, soonest first: `_id`, `next_run_at`, `size`."""
@@ -148,11 +147,6 @@ class Ticks:
         which: Document = {"_id": {"$in": list(event_ids)}, "unconfirmed": {"$exists": True}}
         with mongo_errors():
             return self._database["jobs"].delete_many(which).deleted_count
-
-    def watch(self, worker_id: str, now: datetime) -> None:
-        """Notes since when the worker would notice a tick."""
-        with mongo_errors():
-            self._workers.update_one({"_id": worker_id}, {"$set": {"watching_since": now}})
 
 
 def _judged(event: Document, schedule: Document) -> Document:

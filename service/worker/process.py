@@ -153,7 +153,7 @@ class WorkerProcess:
             patience_seconds=min(settings.lease_seconds, 2 * settings.heartbeat_seconds + 1),
         )
 
-        self._scheduler = Scheduler(
+        self._schedules = Scheduler(
             ticks=stores.ticks,
             jobs=self.store,
             workers=stores.workers,
@@ -210,7 +210,7 @@ class WorkerProcess:
             Beat("cancellations", 1.0, self._cancellations.look, self._cancellations.are_possible),
             Beat("rescue", 2 * tick, self._rescuer.tick, role.leads),
             Beat("dispatch", tick, self._dispatcher.dispatch, role.leads_with_redis),
-            Beat("schedules", BEAT_SECONDS, self._scheduler.beat),
+            Beat("schedules", BEAT_SECONDS, self._schedules.beat),
             Beat("late", 2.0, self._dispatcher.dispatch_late, role.follows_with_redis),
             Beat("letters", 5.0, self._dead_letters.send, role.leads_with_redis),
             Beat("doubt", 1.0, self._lost_claims.release, self._lost_claims.are_likely),

@@ -89,7 +89,7 @@ def leader(
         parts |= {"counters": counters, "clock": at, "catalog": types or make_catalog()}
         parts |= {"worker_id": worker, "leads": lambda: True, "send": sent.extend}
         made = Scheduler(**(parts | over))
-        ticks.watch(worker, MINUTE - seconds(3_600))
+        workers.watch(worker, MINUTE - seconds(3_600))
         made._is_known = True
         return made
 
@@ -471,7 +471,7 @@ def test_ticks_while_no_worker_was_there_are_one_event_or_none(
     *,
     schedules: Schedules,
     leader: Callable[..., Scheduler],
-    ticks: Ticks,
+    workers: WorkerStore,
     database: Database[Any],
     at: SetClock,
     missed: str,
@@ -479,7 +479,7 @@ def test_ticks_while_no_worker_was_there_are_one_event_or_none(
     at.at = MINUTE + seconds(0.5)
     put(schedules, first=at.at - seconds(7.5), every_seconds=1, missed=missed)
     mine = leader()
-    ticks.watch("w1", at.at - seconds(0.2))
+    workers.watch("w1", at.at - seconds(0.2))
     mine.beat()
     made = events(database)
     assert len(made) == (1 if missed == "one" else 0)
@@ -532,7 +532,7 @@ def test_a_beat_with_nothing_due_asks_mongodb_once(
     mine = leader()
     mine.beat()
     asked: list[str] = []
-    for name in ("due", "read", "choose", "confirm", "unconfirmed", "discard", "watch"):
+    for name in ("due", "read", "choose", "confirm", "unconfirmed", "discard"):
         called = getattr(ticks, name)
         monkeypatch.setattr(
             ticks, name, lambda *a, n=name, c=called, **k: (asked.append(n), c(*a, **k))[1]

@@ -70,7 +70,7 @@ class Scheduler:
         until = time.monotonic() + BEAT_SECONDS
         try:
             if not self._is_known:
-                self._ticks.watch(self._worker_id, self._clock.now())
+                self._workers.watch(self._worker_id, self._clock.now())
                 self._is_known = True
             if not self._leads():
                 self._since = None
@@ -84,8 +84,7 @@ class Scheduler:
 
     def _take_over(self) -> None:
         if self._since is None:
-            told = [w["watching_since"] for w in self._workers.alive() if "watching_since" in w]
-            self._since = min(told, default=self._clock.now())
+            self._since = self._workers.watched_since() or self._clock.now()
             self._recover_at = 0.0
         if time.monotonic() >= self._recover_at:
             self._recover_at = time.monotonic() + _RECOVER_SECONDS
