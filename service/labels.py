@@ -31,6 +31,12 @@ class Label:
         return re.fullmatch(self.pattern, text) is not None
 
 
+SCHEDULE = Label(
+    "schedule",
+    r"^[a-z0-9][a-z0-9_.-]{0,99}$",
+    "the name of a schedule: 1 to 100 of a to z, 0 to 9, _, . and -",
+    "the schedule that made it",
+)
 LABELS = (
     Label(
         "group",
@@ -40,6 +46,7 @@ LABELS = (
         posted=True,
         of_type=True,
     ),
+    SCHEDULE,
 )
 NAMES = tuple(label.name for label in LABELS)
 POSTED = tuple(label.name for label in LABELS if label.posted)

@@ -16,9 +16,17 @@ from service.api.openapi_operations import OPERATIONS, PROBLEMS, Operation
 from service.api.openapi_responses import ID, RESPONSE_SCHEMAS, JsonSchema, ref
 from service.api.queries import DEFAULT_LIMIT, MAX_LIMIT
 from service.api.requests import MAX_WAIT_SECONDS
-from service.api.schemas import KEY_PATTERN, BatchItemSchema, EventSchema, JsonObject, Moment
+from service.api.schemas import (
+    KEY_PATTERN,
+    BatchItemSchema,
+    EventSchema,
+    JsonObject,
+    Moment,
+    ScheduleEventSchema,
+    ScheduleSchema,
+)
 from service.catalog import Catalog, EventType
-from service.labels import LABELS
+from service.labels import LABELS, SCHEDULE
 from service.runtime.identity import VERSION
 
 _TEXT: JsonSchema = {"type": "string"}
@@ -27,6 +35,7 @@ _PARAMETERS: dict[str, tuple[str, JsonSchema, str]] = {
     "event_id": ("path", ID, "the event's id"),
     "status": ("query", ref("EventStatus"), ""),
     "type": ("query", {"type": "string", "minLength": 1, "maxLength": 100}, ""),
+    "name": ("path", {"type": "string", "pattern": SCHEDULE.pattern}, "the schedule's name"),
     **{
         label.name: (
             "query",
@@ -73,6 +82,8 @@ _RESPONSE_HEADERS = {
     "Accepted": ("Location", "Retry-After", "Idempotency-Replayed"),
     "Event": ("ETag", "Retry-After", "Preference-Applied"),
     "EventPage": ("Link",),
+    "Schedule": ("ETag",),
+    "SchedulePage": ("Link",),
     "BatchResults": ("Retry-After",),
 }
 _STATUS_HEADERS = {405: ("Allow",), 503: ("Retry-After",)}
@@ -115,6 +126,8 @@ def _bodies(
     bodies["NewEvents"] = _batch(max_batch_events)
     bodies |= _many(plugin, RetryManySchema(), "RetryMany", "RetryableStatus")
     bodies |= _many(plugin, CancelManySchema(), "CancelMany", "CancellableStatus")
+    bodies["ScheduleEvent"] = _one_of("ScheduleEvent", names)
+    bodies |= _schedule(plugin)
     return bodies
 
 
@@ -123,14 +136,16 @@ def _bodies_of(plugin: MarshmallowPlugin, event_type: EventType) -> dict[str, Js
     payload = f"Payload.{event_type.name}"
     bodies = {payload: _json_schema(plugin, event_type.schema)}
     doc = " ".join((event_type.handler.__doc__ or "").strip().partition("\n\n")[0].split())
-    for kind, schema in (("NewEvent", EventSchema()), ("BatchItem", BatchItemSchema())):
+    kinds = {"NewEvent": EventSchema(), "BatchItem": BatchItemSchema()}
+    for kind, schema in (kinds | {"ScheduleEvent": ScheduleEventSchema()}).items():
         event = _json_schema(plugin, schema)
         event["properties"] |= {
             "type": {"type": "string", "const": event_type.name},
             "payload": ref(payload),
             "priority": _named(event, "priority", "Priority"),
         }
-        event["not"] = {"required": ["run_at", "delay_ms"]}
+        if "run_at" in event["properties"]:
+            event["not"] = {"required": ["run_at", "delay_ms"]}
         bodies[f"{kind}.{event_type.name}"] = event | ({"description": doc} if doc else {})
     return bodies
 
@@ -166,6 +181,20 @@ def _many(
     needed = {label.name: ["type"] for label in LABELS if label.of_type}
     rules = {"minProperties": 1, "not": only_dry_run, "dependentRequired": needed}
     return {name: body | rules, name_of_status: status}
+
+
+def _schedule(plugin: MarshmallowPlugin) -> dict[str, JsonSchema]:
+    """The body, and its enums. What excludes what is told in words: see `_many`."""
+    body = _json_schema(plugin, ScheduleSchema())
+    enums = {"overlap": "ScheduleOverlap", "missed": "ScheduleMissed"}
+    named = {
+        name: {"type": "string", "enum": body["properties"][member]["enum"]}
+        for member, name in enums.items()
+    }
+    for member, name in enums.items():
+        body["properties"][member] = _named(body, member, name)
+    body["properties"]["event"] = ref("ScheduleEvent")
+    return {"NewSchedule": body} | named
 
 
 def _one_of(kind: str, names: list[str]) -> JsonSchema:
@@ -224,6 +253,7 @@ def _example(operation: Operation) -> dict[str, Any]:
         "NewEvents": {"events": [event, event | {"idempotency_key": "order-4711"}]},
         "RetryMany": {"status": "failed", "dry_run": True},
         "CancelMany": {"status": "pending", "type": "simulate", "dry_run": True},
+        "NewSchedule": {"cron": "0 3 * * *", "timezone": "Europe/Berlin", "event": event},
     }
     return {"example": examples[operation.body or ""]}
 

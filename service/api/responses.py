@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -59,6 +60,22 @@ def event(document: Document) -> dict[str, Any]:
     return made
 
 
+def schedule(document: Document, upcoming: list[datetime]) -> dict[str, Any]:
+    """A schedule as `GET /schedules/{name}` shows it."""
+    return {
+        "name": document["_id"],
+        **{name: document[name] for name in ("cron", "timezone", "every_seconds")},
+        "event": _large(document["event"]),
+        **{name: document[name] for name in ("overlap", "missed", "paused")},
+        "created_at": shown(document["created_at"]),
+        "updated_at": shown(document["updated_at"]),
+        "next_run_at": shown(document["next_run_at"]),
+        "last_run_at": shown(document["last_run_at"]),
+        "last_event_id": document["last_event_id"],
+        "upcoming": [shown(moment) for moment in upcoming],
+    }
+
+
 def _large(value: Any) -> Any:
     """A value for `dumps`. One that is packed becomes JSON at once, so that it is never there as
     objects beside another one."""
@@ -81,6 +98,20 @@ def _attempt(entry: Document) -> dict[str, Any]:
     return entry | {
         "started_at": shown(entry["started_at"]),
         "finished_at": shown(entry["finished_at"]),
+    }
+
+
+def accepted(answer: Accepted) -> dict[str, Any]:
+    """An event as `POST /events` answers it."""
+    document = answer.document
+    schedule = {"schedule": document["schedule"]} if "schedule" in document else {}
+    return {
+        "id": document["_id"],
+        "type": document["type"],
+        "status": document["status"],
+        "created_at": shown(document["created_at"]),
+        **schedule,
+        "links": {"self": path(document["_id"])},
     }
 
 

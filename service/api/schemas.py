@@ -116,6 +116,48 @@ class BatchItemSchema(EventSchema):
     )
 
 
+class ScheduleEventSchema(EventSchema):
+    """What a schedule makes at each tick: when that is, its ticks say."""
+
+    class Meta:
+        exclude = ("run_at", "delay_ms")
+
+
+class ScheduleSchema(Schema):
+    """The body of `PUT /schedules/{name}`; its event is checked by itself."""
+
+    cron = fields.String(
+        validate=validate.Length(1, 200),
+        metadata={
+            "description": "minute, hour, day of the month, month, day of the week, or @hourly, "
+            "@daily, @weekly, @monthly, @yearly; either this or `every_seconds`",
+            "example": "0 3 * * *",
+        },
+    )
+    timezone = fields.String(
+        validate=validate.Length(1, 100),
+        metadata={
+            "description": "IANA name, for `cron` only; default: UTC",
+            "example": "Europe/Berlin",
+        },
+    )
+    every_seconds = fields.Integer(
+        strict=True,
+        validate=validate.Range(1, 31_536_000),
+        metadata={"description": "ticks at multiples of it since 1970"},
+    )
+    event = JsonObject(required=True)
+    overlap = fields.String(
+        validate=validate.OneOf(["allow", "skip"]),
+        metadata={"description": "skip: no event while the last one is not final; default: allow"},
+    )
+    missed = fields.String(
+        validate=validate.OneOf(["one", "none"]),
+        metadata={"description": "how many events for ticks while nothing ran; default: one"},
+    )
+    paused = Flag(metadata={"description": "true: it doesn't tick; default: false"})
+
+
 def load(schema: Schema, given: Mapping[str, Any]) -> dict[str, Any]:
     """What the schema makes of it. Raises `ValidationError`.
 

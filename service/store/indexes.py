@@ -83,6 +83,12 @@ JOB_INDEXES = [
         )
         for label in LABELS
     ),
+    # The few events of schedules that aren't confirmed yet.
+    IndexModel(
+        [("unconfirmed", ASCENDING)],
+        name="unconfirmed",
+        partialFilterExpression={"unconfirmed": {"$exists": True}},
+    ),
 ]
 
 
@@ -96,3 +102,4 @@ def ensure_indexes(database: Database[Document]) -> None:
             with pymongo.timeout(_BUILD_SECONDS):
                 database["jobs"].create_indexes(missing)
         database["rescues"].create_index("at", expireAfterSeconds=_RESCUES_SECONDS)
+        database["schedules"].create_index("next_run_at", name="due")

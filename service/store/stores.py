@@ -19,6 +19,8 @@ from service.store.jobs import JobStore
 from service.store.leader import SweepWatch
 from service.store.listing import Listing
 from service.store.mongo import Document
+from service.store.schedules import Schedules
+from service.store.ticks import Ticks
 from service.store.workers import WorkerStore
 
 
@@ -39,6 +41,8 @@ class Stores:
         self.counters = Counters(database)
         self.audit = Audit(database)
         self.sweep = SweepWatch(database)
+        self.schedules = Schedules(database)
+        self.ticks = Ticks(database)
 
     @classmethod
     def connect(cls, settings: Settings) -> Self:

@@ -68,6 +68,7 @@ class WebProcess:
         self.bulk_changes = self._pool("changes by filter", 4, 1.5 * _BULK_SECONDS, 20)
         listings = self._pool("listings", 4, LONGEST_READ_SECONDS, 200)
         self.pages = PageReader(listings, stores.listing)
+        self.schedule_reads = self._pool("reads of schedules", 2, LONGEST_READ_SECONDS, 200)
         self.cpu_lane = CpuLane()
         self.long_poll = LongPoll(broker.client, stores.jobs.requests.finals, settings.max_waiters)
         self.changes = Changes(stores, self.hints, self.counts, clock, self.long_poll.tell)
@@ -95,7 +96,7 @@ class WebProcess:
         """Finishes what was taken: commits first, then the hints and counts that follow."""
         self.acceptor.stop()
         self.lookup.stop()
-        for pool in (self.single_changes, self.pages, self.bulk_changes):
+        for pool in (self.single_changes, self.pages, self.schedule_reads, self.bulk_changes):
             pool.stop()
         self.hints.stop()
         self.counts.stop()

@@ -238,6 +238,61 @@ def cancel_events(api: Generated, jobs: JobStore) -> None:
     api.problem(422, "events/cancel_events", body=api.models.CancelMany())
 
 
+def a_schedule(api: Generated) -> Any:
+    event = api.models.ScheduleEventSimulate(
+        type_="simulate", payload=api.models.PayloadSimulate(), max_attempts=2
+    )
+    return api.models.NewSchedule(event=event, cron="0 3 * * *", timezone="Europe/Berlin")
+
+
+def put_schedule(api: Generated, jobs: JobStore) -> None:
+    made = api.call("schedules/put_schedule", "python", body=a_schedule(api))
+    assert (made.status_code, made.parsed.name, made.parsed.paused) == (201, "python", False)
+    every = api.models.NewSchedule(
+        event=a_schedule(api).event, every_seconds=60, overlap=api.models.ScheduleOverlap.SKIP
+    )
+    changed = api.call("schedules/put_schedule", "python", body=every)
+    assert (changed.status_code, changed.parsed.every_seconds) == (200, 60)
+    neither = api.models.NewSchedule(event=every.event)
+    api.problem(422, "schedules/put_schedule", "python", body=neither)
+
+
+def get_schedule(api: Generated, jobs: JobStore) -> None:
+    api.call("schedules/put_schedule", "python", body=a_schedule(api))
+    looked = api.call("schedules/get_schedule", "python")
+    assert (looked.parsed.cron, looked.parsed.last_run_at) == ("0 3 * * *", None)
+    assert looked.parsed.missed is api.models.ScheduleMissed.ONE
+    assert looked.parsed.event.to_dict()["max_attempts"] == 2
+    assert looked.parsed.upcoming[0] == looked.parsed.next_run_at
+    same = api.call("schedules/get_schedule", "python", if_none_match=looked.headers["ETag"])
+    assert (same.status_code, same.parsed) == (304, None)
+    api.problem(404, "schedules/get_schedule", "missing")
+
+
+def list_schedules(api: Generated, jobs: JobStore) -> None:
+    for name in ("python-1", "python-2"):
+        api.call("schedules/put_schedule", name, body=a_schedule(api))
+    first = api.call("schedules/list_schedules", limit=1).parsed
+    second = api.call("schedules/list_schedules", limit=1, cursor=first.next_cursor).parsed
+    assert first.schedules[0].name < second.schedules[0].name
+    api.problem(400, "schedules/list_schedules", limit=0)
+
+
+def delete_schedule(api: Generated, jobs: JobStore) -> None:
+    api.call("schedules/put_schedule", "python", body=a_schedule(api))
+    removed = api.call("schedules/delete_schedule", "python")
+    assert (removed.status_code, removed.parsed) == (204, None)
+    api.problem(404, "schedules/delete_schedule", "python")
+
+
+def run_schedule(api: Generated, jobs: JobStore) -> None:
+    api.call("schedules/put_schedule", "python", body=a_schedule(api))
+    ran = api.call("schedules/run_schedule", "python", idempotency_key="python-run")
+    assert (ran.status_code, ran.parsed.schedule) == (202, "python")
+    (event,) = api.call("events/list_events", schedule="python").parsed.events
+    assert (event.id, event.schedule) == (ran.parsed.id, "python")
+
+
 def get_health(api: Generated, jobs: JobStore) -> None:
     health = api.call("health/get_health").parsed
     assert health.status in {"ok", "degraded"}
@@ -279,6 +334,11 @@ USES: dict[str, Callable[[Generated, JobStore], None]] = {
     "retryEvent": retry_event,
     "retryEvents": retry_events,
     "cancelEvents": cancel_events,
+    "putSchedule": put_schedule,
+    "getSchedule": get_schedule,
+    "listSchedules": list_schedules,
+    "deleteSchedule": delete_schedule,
+    "runSchedule": run_schedule,
     "getHealth": get_health,
     "getLiveness": get_liveness,
     "getReadiness": get_readiness,

@@ -15,6 +15,7 @@ from infra.servers import MongoServer
 from service.job import Outcome, judge, judge_stranded
 from service.store import BulkChanges, Filter, JobStore, Listing, ensure_indexes
 from service.store.documents import Retention
+from service.store.ticks import Ticks
 from tests.factories import NOW, accept, ago, ahead, claimed, ending, finish, new_job_document
 
 READS = ("find", "aggregate", "count", "distinct")
@@ -177,6 +178,10 @@ QUERIES: dict[str, tuple[Callable[[Asked], Any], set[str]]] = {
         ),
         {"IXSCAN by_group"},
     ),
+    "a page of a schedule": (
+        a_page(Filter(labels={"schedule": "nightly"})),
+        {"IXSCAN by_schedule"},
+    ),
     "stranded": (lambda a: a.store.held.stranded("w1"), {"IXSCAN by_status"}),
     "cancel requests": (
         lambda a: a.store.held.cancel_requests("w1", [A_JOB]),
@@ -232,6 +237,16 @@ def test_every_transition_finds_its_jobs_by_id(asked: Asked) -> None:
     by_id_only(asked, lambda: store.requests.cancel(ids[0], NOW))
     by_id_only(asked, lambda: store.requests.finals(ids))
     by_id_only(asked, lambda: store.dead_letters.take(ids[0], NOW))
+
+
+def test_ticks_find_their_events_by_id_or_among_the_unconfirmed(asked: Asked) -> None:
+    ticks = Ticks(asked.database)
+    event = new_job_document() | {"schedule": "nightly", "unconfirmed": "x"}
+    asked.store.new_jobs.accept([event])
+    assert set(asked.plans(ticks.unconfirmed)) == {"IXSCAN unconfirmed"}
+    by_the_id_index(asked, lambda: ticks.confirm([event["_id"]], NOW))
+    allowed = {"IDHACK", "IXSCAN _id_ by id", "IXSCAN unconfirmed"}
+    assert set(asked.plans(lambda: ticks.discard([event["_id"]]))) <= allowed
 
 
 def test_outcomes_find_their_jobs_by_id_alike_or_not_and_late_ones_too(asked: Asked) -> None:
