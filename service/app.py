@@ -14,9 +14,9 @@ from falcon.asgi import Request, Response
 from service.api import problems
 from service.api.batch import BatchResource, Limits
 from service.api.bulk_changes import CancelManyResource, RetryManyResource
-from service.api.changes import CancelResource, RetryResource
 from service.api.description import DescriptionResource
 from service.api.edge import BEGAN, WebApp
+from service.api.event_actions import CancelResource, RetryResource
 from service.api.event_writer import EventWriter
 from service.api.events import EventResource, EventsResource
 from service.api.intake import Intake

@@ -15,7 +15,7 @@ from service.errors import FieldError, InvalidEvent, InvalidQuery
 from service.job import JobStatus
 from service.labels import LABELS, labels_of, without_type
 from service.store import Filter
-from service.web.changes import Tally
+from service.web.actions import Tally
 from service.web.process import WebProcess
 
 _CANCELLABLE = (str(JobStatus.PENDING), str(JobStatus.PROCESSING))
@@ -105,7 +105,7 @@ class CancelManyResource(_ManyResource):
     """`/events/cancel`."""
 
     def __init__(self, web: WebProcess) -> None:
-        act, names = web.changes.cancel_many, ("cancelled", "asked")
+        act, names = web.actions.cancel_many, ("cancelled", "asked")
         super().__init__(web, act, CancelManySchema(), _CANCELLABLE, names)
 
 
@@ -113,7 +113,7 @@ class RetryManyResource(_ManyResource):
     """`/events/retry`."""
 
     def __init__(self, web: WebProcess) -> None:
-        act, names = web.changes.retry_many, ("retried",)
+        act, names = web.actions.retry_many, ("retried",)
         super().__init__(web, act, RetryManySchema(), _RETRYABLE, names)
 
 

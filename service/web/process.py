@@ -15,9 +15,9 @@ from service.queue.broker import PulseBroker
 from service.settings import Settings, without_password
 from service.store import Stores
 from service.web.accept import Acceptor
+from service.web.actions import Actions
 from service.web.backlog import Backlog
 from service.web.blocking_pool import BlockingPool
-from service.web.changes import Changes
 from service.web.clock_reader import ClockReader
 from service.web.counter_writer import CounterWriter
 from service.web.health import Health
@@ -71,7 +71,7 @@ class WebProcess:
         self.schedule_reads = self._pool("reads of schedules", 2, LONGEST_READ_SECONDS, 200)
         self.cpu_lane = CpuLane()
         self.long_poll = LongPoll(broker.client, stores.jobs.requests.finals, settings.max_waiters)
-        self.changes = Changes(stores, self.hints, self.counts, clock, self.long_poll.tell)
+        self.actions = Actions(stores, self.hints, self.counts, clock, self.long_poll.tell)
         self.http_times = HttpTimes(stores.counters)
         self.totals = Totals(stores, lambda: catalog.queues, clock, broker.probe)
         self.health = Health(broker.probe, self._read_workers)

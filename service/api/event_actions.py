@@ -22,7 +22,7 @@ class CancelResource:
     async def on_post(self, req: Request, resp: Response, event_id: str) -> None:
         """200: it is cancelled; 202: whoever processes it is asked to stop."""
         await _check(req, event_id, self._web)
-        document = await self._web.single_changes.run(self._web.changes.cancel, event_id)
+        document = await self._web.single_changes.run(self._web.actions.cancel, event_id)
         processing = document["status"] == JobStatus.PROCESSING
         await self._writer.write(req, resp, document, 202 if processing else 200)
 
@@ -37,7 +37,7 @@ class RetryResource:
     async def on_post(self, req: Request, resp: Response, event_id: str) -> None:
         """202: it is pending again, with a fresh budget."""
         await _check(req, event_id, self._web)
-        document = await self._web.single_changes.run(self._web.changes.retry, event_id)
+        document = await self._web.single_changes.run(self._web.actions.retry, event_id)
         await self._writer.write(req, resp, document, 202)
 
 

@@ -32,7 +32,7 @@ class Tally:
             self.counts[number] += count
 
 
-class Changes:
+class Actions:
     """Synchronous: called on the blocking pool's threads. `tell(ids)`: these jobs have ended."""
 
     def __init__(
