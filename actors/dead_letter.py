@@ -10,13 +10,15 @@ import dramatiq
 
 from service.clock import ServerClock
 from service.queue.broker import DEAD_LETTER_ACTOR, DEAD_LETTER_QUEUE, PulseBroker
+from service.queue.letters import job_ids
 from service.store import JobStore
 
 _log = logging.getLogger("pulsequeue.dead_letter")
 
 
 def declare(broker: PulseBroker, stores: Callable[[], tuple[JobStore, ServerClock]]) -> None:
-    """Declares the actor that `Retries` calls when a message's retries are exhausted.
+    """Declares the actor that `Retries` calls when a message's retries are exhausted; jobs that
+    failed together come as one letter.
 
     The document in MongoDB decides, not the message: a letter for a job that isn't failed (any
     more), or whose letter arrived before, changes nothing.
@@ -33,8 +35,7 @@ def declare(broker: PulseBroker, stores: Callable[[], tuple[JobStore, ServerCloc
     )
     def dead_letter(message: dict[str, Any], _retries: dict[str, Any]) -> None:
         store, clock = stores()
-        job = store.dead_letters.take(message["args"][0], clock.now())
-        if job is not None:
+        for job in store.dead_letters.take(job_ids(message), clock.now()):
             _log.error("job failed for good", extra=_fields(job))
 
 

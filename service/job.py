@@ -114,7 +114,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class AttemptResult:
     """How a handler's run ended, before anything was decided about the job."""
 
     outcome: Outcome
@@ -130,7 +130,7 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Transition:
     """What becomes of the job: the next status and all that its update writes."""
 
     status: JobStatus
@@ -153,61 +153,69 @@ class Verdict:
         return self.outcome is not Outcome.UNSTARTED
 
 
-def judge(job: Job, ending: Ending, delay_ms: int) -> Verdict:
+def transition_after(job: Job, attempt_result: AttemptResult, delay_ms: int) -> Transition:
     """Decides about a job whose attempt has ended. `delay_ms`: the wait before a next attempt."""
-    at = ending.finished_at
-    if ending.outcome in _UNCHARGED:
-        return _give_back(job, ending)
-    if ending.outcome is Outcome.COMPLETED:
-        return Verdict(
+    at = attempt_result.finished_at
+    if attempt_result.outcome in _UNCHARGED:
+        return _give_back(job, attempt_result)
+    if attempt_result.outcome is Outcome.COMPLETED:
+        return Transition(
             JobStatus.COMPLETED,
-            ending.outcome,
+            attempt_result.outcome,
             at,
-            ending.result,
-            started_at=ending.started_at,
-            result_bytes=ending.result_bytes,
+            attempt_result.result,
+            started_at=attempt_result.started_at,
+            result_bytes=attempt_result.result_bytes,
         )
-    if ending.outcome is Outcome.CANCELLED or job.cancel_requested:
-        return Verdict(JobStatus.CANCELLED, ending.outcome, at, started_at=ending.started_at)
-    error = {"reason": str(ending.outcome), "message": ending.message or ""}
-    if ending.outcome is Outcome.REJECTED or job.attempts >= job.max_attempts:
-        return Verdict(
-            JobStatus.FAILED, ending.outcome, at, error=error, started_at=ending.started_at
+    if attempt_result.outcome is Outcome.CANCELLED or job.cancel_requested:
+        return Transition(
+            JobStatus.CANCELLED, attempt_result.outcome, at, started_at=attempt_result.started_at
         )
-    return Verdict(
+    error = {"reason": str(attempt_result.outcome), "message": attempt_result.message or ""}
+    if attempt_result.outcome is Outcome.REJECTED or job.attempts >= job.max_attempts:
+        return Transition(
+            JobStatus.FAILED,
+            attempt_result.outcome,
+            at,
+            error=error,
+            started_at=attempt_result.started_at,
+        )
+    return Transition(
         JobStatus.PENDING,
-        ending.outcome,
+        attempt_result.outcome,
         at,
         error=error,
         next_attempt_at=at + timedelta(milliseconds=delay_ms),
-        started_at=ending.started_at,
+        started_at=attempt_result.started_at,
     )
 
 
-def _give_back(job: Job, ending: Ending) -> Verdict:
+def _give_back(job: Job, attempt_result: AttemptResult) -> Transition:
     status = JobStatus.CANCELLED if job.cancel_requested else JobStatus.PENDING
-    return Verdict(
+    return Transition(
         status,
-        ending.outcome,
-        ending.finished_at,
-        next_attempt_at=None if status in FINAL else job.next_attempt_at or ending.finished_at,
+        attempt_result.outcome,
+        attempt_result.finished_at,
+        next_attempt_at=None
+        if status in FINAL
+        else job.next_attempt_at or attempt_result.finished_at,
         charged=False,
         company=job.company,
-        started_at=ending.started_at,
+        started_at=attempt_result.started_at,
     )
 
 
-def unstorable(verdict: Verdict) -> Verdict:
-    """The verdict in place of one that MongoDB can't hold (an integer beyond 64 bits, say)."""
+def unstorable(transition: Transition) -> Transition:
+    """The transition in place of one that MongoDB can't hold (an integer beyond 64 bits, say)."""
     error = {"reason": str(Outcome.REJECTED), "message": "the result can't be stored as BSON"}
-    return Verdict(JobStatus.FAILED, Outcome.REJECTED, verdict.at, error=error)
+    return Transition(JobStatus.FAILED, Outcome.REJECTED, transition.at, error=error)
 
 
-def delay_after(job: Job, ending: Ending, backoff: Backoff, rng: Any) -> int:
+def delay_after(job: Job, attempt_result: AttemptResult, backoff: Backoff, rng: Any) -> int:
     """The wait before the next attempt, in milliseconds: the handler's wish (at most a year), else
     the backoff."""
-    if ending.delay_ms is not None:
-        return min(max(0, ending.delay_ms), LONGEST_WAIT_MS)
+    if attempt_result.delay_ms is not None:
+        return min(max(0, attempt_result.delay_ms), LONGEST_WAIT_MS)
     return backoff.delay_ms(job.attempts, rng)
 
 
@@ -222,7 +230,7 @@ class Stranded:
     """How many jobs the dead worker held when its rescue began, this one included."""
 
 
-def judge_stranded(stranded: Stranded, now: datetime) -> Verdict:
+def transition_after_death(stranded: Stranded, now: datetime) -> Transition:
     """Decides about a job whose worker died: whom to blame, and what to risk next.
 
     Alone with its process, a job is to blame: its third crash, or its last attempt, fails it. In
@@ -234,16 +242,16 @@ def judge_stranded(stranded: Stranded, now: datetime) -> Verdict:
     """
     job, alone = stranded.job, stranded.held == 1
     if job.cancel_requested:
-        return Verdict(JobStatus.CANCELLED, Outcome.CRASH, now)
+        return Transition(JobStatus.CANCELLED, Outcome.CRASH, now)
     spent = job.attempts >= job.max_attempts
     message = f"the worker process died while it held {stranded.held} job(s), this one among them"
     error = {"reason": str(Outcome.CRASH), "message": message}
     if alone and (spent or stranded.crashes + 1 >= CRASH_LIMIT):
-        return Verdict(JobStatus.FAILED, Outcome.CRASH, now, error=error)
+        return Transition(JobStatus.FAILED, Outcome.CRASH, now, error=error)
     first = job.deaths == 0
     charged = alone or (first and not spent)
     company = 1 if alone else None if first else max(1, stranded.held // 8)
-    return Verdict(
+    return Transition(
         JobStatus.PENDING,
         Outcome.CRASH if charged else Outcome.UNSTARTED,
         now,

@@ -11,7 +11,7 @@ import bson
 from bson.codec_options import CodecOptions
 from pymongo.database import Database
 
-from service.job import FINAL, Ending, Outcome, judge
+from service.job import FINAL, AttemptResult, Outcome, transition_after
 from tests.factories import NOW, make_job, make_worker, new_job_document
 
 Document = dict[str, Any]
@@ -50,26 +50,28 @@ def ended(
     """A job whose first attempt was its last one."""
     document = processing(at=began, **event)
     del document["claim"]
-    verdict = judge(make_job(), Ending(outcome, at, result=result, message=message), 0)
-    assert verdict.status in FINAL
+    transition = transition_after(
+        make_job(), AttemptResult(outcome, at, result=result, message=message), 0
+    )
+    assert transition.status in FINAL
     entry = {
         "attempt": 1,
         "worker": document["worker"],
         "started_at": began,
         "finished_at": at,
         "outcome": outcome.value,
-        "error": verdict.error,
+        "error": transition.error,
     }
     final = {
-        "status": verdict.status.value,
+        "status": transition.status.value,
         "updated_at": at,
         "finished_at": at,
         "next_attempt_at": None,
-        "result": verdict.result,
-        "error": verdict.error,
+        "result": transition.result,
+        "error": transition.error,
         "history": [entry],
     }
-    failed = {"dead_letter_due": at} if verdict.status == "failed" else {}
+    failed = {"dead_letter_due": at} if transition.status == "failed" else {}
     return document | final | failed
 
 

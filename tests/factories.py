@@ -13,7 +13,7 @@ from marshmallow import Schema
 from service.catalog import AnyPayload, Catalog, EventType
 from service.clock import from_ms, to_ms
 from service.ids import new_id
-from service.job import Ending, Hint, Job, NewEvent, Outcome, Verdict, judge
+from service.job import AttemptResult, Hint, Job, NewEvent, Outcome, Transition, transition_after
 from service.queue.messages import hint_message
 from service.store import JobStore, Worker, WorkerStore
 from service.store.documents import new_document
@@ -107,11 +107,11 @@ def finish(
     *,
     at: datetime = NOW,
     delay_ms: int = 0,
-    **ending: Any,
+    **attempt_result: Any,
 ) -> bool:
     """Ends a claimed job's attempt as the committer does; whether the outcome counted."""
-    verdict = judge(job, Ending(outcome, at, **ending), delay_ms)
-    return store.outcomes.finish([(job, verdict)]) == set()
+    transition = transition_after(job, AttemptResult(outcome, at, **attempt_result), delay_ms)
+    return store.outcomes.finish([(job, transition)]) == set()
 
 
 def failed(store: JobStore, *, at: datetime = NOW, **event: Any) -> dict[str, Any]:
@@ -143,13 +143,15 @@ def make_job(**over: Any) -> Job:
     return Job(**(fields | over))
 
 
-def ending(outcome: Outcome = Outcome.COMPLETED, **over: Any) -> Ending:
-    return Ending(outcome, **({"finished_at": NOW} | over))
+def attempt_result(outcome: Outcome = Outcome.COMPLETED, **over: Any) -> AttemptResult:
+    return AttemptResult(outcome, **({"finished_at": NOW} | over))
 
 
-def verdict(outcome: Outcome = Outcome.COMPLETED, job: Job | None = None, **over: Any) -> Verdict:
+def transition(
+    outcome: Outcome = Outcome.COMPLETED, job: Job | None = None, **over: Any
+) -> Transition:
     """What the rules make of an attempt that ended so."""
-    return judge(job or make_job(), ending(outcome, **over), 0)
+    return transition_after(job or make_job(), attempt_result(outcome, **over), 0)
 
 
 def make_hint(**over: Any) -> Hint:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
-from service.job import Job, JobStatus, Outcome, Verdict
+from service.job import Job, JobStatus, Outcome, Transition
 from service.store.counters import Deltas
 
 WAIT_BUCKETS = (
@@ -52,28 +52,28 @@ WORKER_COUNTS = "_worker"
 """The counters' document for what belongs to no event type: `fenced`, `junk`, `rescued`."""
 
 
-def observe(deltas: Deltas, job: Job, verdict: Verdict) -> None:
+def observe(deltas: Deltas, job: Job, transition: Transition) -> None:
     """Counts one attempt whose outcome is written."""
     name = job.type
-    if verdict.status is JobStatus.COMPLETED:
+    if transition.status is JobStatus.COMPLETED:
         deltas.add(name, "completed")
-    elif verdict.status is JobStatus.FAILED:
-        deltas.add(name, f"failed.{verdict.outcome}")
-    elif verdict.status is JobStatus.CANCELLED:
+    elif transition.status is JobStatus.FAILED:
+        deltas.add(name, f"failed.{transition.outcome}")
+    elif transition.status is JobStatus.CANCELLED:
         deltas.add(name, "cancelled")
-    if not verdict.in_history:
+    if not transition.in_history:
         return
-    if verdict.charged and job.attempts > 1:
+    if transition.charged and job.attempts > 1:
         deltas.add(name, "retried")
-    if verdict.outcome is not Outcome.CRASH:
-        _observe_times(deltas, job, verdict)
+    if transition.outcome is not Outcome.CRASH:
+        _observe_times(deltas, job, transition)
 
 
-def _observe_times(deltas: Deltas, job: Job, verdict: Verdict) -> None:
-    started = verdict.started_at or job.started_at
+def _observe_times(deltas: Deltas, job: Job, transition: Transition) -> None:
+    started = transition.started_at or job.started_at
     due = job.next_attempt_at or job.created_at
     _bucket(deltas, job.type, "wait", WAIT_BUCKETS, (started - due).total_seconds())
-    _bucket(deltas, job.type, "run", RUN_BUCKETS, (verdict.at - started).total_seconds())
+    _bucket(deltas, job.type, "run", RUN_BUCKETS, (transition.at - started).total_seconds())
 
 
 def _bucket(

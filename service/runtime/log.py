@@ -7,16 +7,15 @@ console form shows control characters as escapes.
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import threading
 from types import TracebackType
 from typing import Any
 
-import orjson
 import structlog
 
+from service.runtime.json_lines import JsonLines
 from service.settings import Settings
 
 _NOISY = {
@@ -27,13 +26,6 @@ _NOISY = {
     "dramatiq.middleware.retries": logging.ERROR,
 }
 
-_ESCAPES = {
-    code: f"\\u{code:04x}"
-    for code in (*range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
-}
-"""What JSON lets through and a terminal obeys: DEL, C1 controls, line separators, changes of the
-writing's direction."""
-
 
 def configure(settings: Settings) -> None:
     """Sends every logger of this process to the real stdout, whatever stands in for it."""
@@ -41,25 +33,8 @@ def configure(settings: Settings) -> None:
     console = settings.log_format == "console" or (
         settings.log_format == "auto" and stream.isatty()
     )
-    shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_logger_name,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.ExtraAdder(),
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-    renderers: list[Any] = [
-        structlog.processors.format_exc_info,
-        *([_printable, plain] if console else [_json_line]),
-    ]
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
-        )
-    )
+    handler.setFormatter(_console() if console else JsonLines())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
@@ -68,6 +43,23 @@ def configure(settings: Settings) -> None:
     logging.captureWarnings(True)
     sys.excepthook = _uncaught
     threading.excepthook = _uncaught_in_thread
+
+
+def _console() -> logging.Formatter:
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderers: list[Any] = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        structlog.processors.format_exc_info,
+        _printable,
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+    return structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=renderers)
 
 
 def _uncaught(
@@ -84,16 +76,6 @@ def _uncaught_in_thread(hook: threading.ExceptHookArgs) -> None:
         details = (hook.exc_type, hook.exc_value, hook.exc_traceback)
         fields = {"thread_name": hook.thread.name if hook.thread else None}
         logging.getLogger("uncaught").critical("uncaught", exc_info=details, extra=fields)
-
-
-def _json_line(_logger: Any, _method: str, event: dict[str, Any]) -> str:
-    try:
-        line = orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
-    except (
-        TypeError
-    ):  # a lone surrogate, a number beyond 64 bits: rare, and no reason to say nothing
-        line = json.dumps(event, default=repr, skipkeys=True)
-    return line.translate(_ESCAPES)
 
 
 def _printable(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from service.clock import from_ms
 from service.ids import new_id
-from service.job import DOCUMENT_VERSION, Hint, Job, JobStatus, NewEvent, Verdict
+from service.job import DOCUMENT_VERSION, Hint, Job, JobStatus, NewEvent, Transition
 from service.store.mongo import Document
 
 _NOT_STORED = {"id", "size"}
@@ -84,12 +84,12 @@ def job_of(document: Document, size: int | None = None) -> Job:
     return Job(id=document["_id"], size=size, **fields)
 
 
-def history_entry(job: Job, verdict: Verdict) -> Document:
+def history_entry(job: Job, transition: Transition) -> Document:
     return {
         "attempt": job.attempts,
         "worker": job.worker,
-        "started_at": verdict.started_at or job.started_at,
-        "finished_at": verdict.at,
-        "outcome": verdict.outcome.value,
-        "error": verdict.error,
+        "started_at": transition.started_at or job.started_at,
+        "finished_at": transition.at,
+        "outcome": transition.outcome.value,
+        "error": transition.error,
     }

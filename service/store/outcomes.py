@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pymongo.collection import Collection
 from pymongo.database import Database
 
-from service.job import FINAL, Job, JobStatus, Verdict
+from service.job import FINAL, Job, JobStatus, Transition
 from service.store import commands
 from service.store.documents import Retention, history_entry
 from service.store.guard import mongo_errors
@@ -27,7 +27,7 @@ _LONGEST_ALIKE_BYTES = 1_000
 _HISTORY_LOOK = 5
 """How many entries may have been added between a write whose reply was lost and the next try."""
 
-_Alike = list[tuple[Job, Verdict]]
+_Alike = list[tuple[Job, Transition]]
 """Jobs that end alike."""
 
 
@@ -42,7 +42,7 @@ class Outcomes:
         self._retention = retention
         self._history_limit = history_limit
 
-    def finish(self, batch: Sequence[tuple[Job, Verdict]]) -> set[str]:
+    def finish(self, batch: Sequence[tuple[Job, Transition]]) -> set[str]:
         """Writes what became of claimed jobs; the ids of those that were taken away meanwhile.
 
         Each update is guarded by the claim that the job was run under. Sending a batch again after
@@ -56,26 +56,26 @@ class Outcomes:
                 matched += commands.update(self._database, "jobs", updates)
             return set() if matched == len(batch) else self._fenced(batch)
 
-    def _finishing(self, group: Sequence[tuple[Job, Verdict]]) -> Document:
+    def _finishing(self, group: Sequence[tuple[Job, Transition]]) -> Document:
         """One statement for jobs that end alike: it costs MongoDB half of what one each would."""
-        job, verdict = group[0]
+        job, transition = group[0]
         fields: Document = {
-            "status": verdict.status.value,
-            "updated_at": verdict.at,
-            "next_attempt_at": verdict.next_attempt_at,
+            "status": transition.status.value,
+            "updated_at": transition.at,
+            "next_attempt_at": transition.next_attempt_at,
         }
         update: Document = {"$set": fields, "$unset": {"claim": ""}}
-        if verdict.status in FINAL:
-            self._finalize(fields, verdict)
-        if verdict.error is not None and verdict.in_history:
-            fields["error"] = verdict.error
-        if verdict.company is not None:
-            fields["company"] = verdict.company
-        steps = {"attempts": 0 if verdict.charged else -1, "deaths": int(verdict.died)}
+        if transition.status in FINAL:
+            self._finalize(fields, transition)
+        if transition.error is not None and transition.in_history:
+            fields["error"] = transition.error
+        if transition.company is not None:
+            fields["company"] = transition.company
+        steps = {"attempts": 0 if transition.charged else -1, "deaths": int(transition.died)}
         if any(steps.values()):
             update["$inc"] = {name: step for name, step in steps.items() if step}
-        if verdict.in_history:
-            entry = [history_entry(job, verdict)]
+        if transition.in_history:
+            entry = [history_entry(job, transition)]
             update["$push"] = {"history": {"$each": entry, "$slice": -self._history_limit}}
         guard = {"status": "processing", "claim": job.claim}
         if len(group) == 1:
@@ -83,38 +83,55 @@ class Outcomes:
         ids = {"$in": [job.id for job, _ in group]}
         return {"q": {"_id": ids, **guard}, "u": update, "multi": True}
 
-    def _finalize(self, fields: Document, verdict: Verdict) -> None:
-        fields["finished_at"] = verdict.at
-        fields["result"] = verdict.result
-        fields["error"] = verdict.error
-        if (expires_at := self._retention.expires_at(verdict.status, verdict.at)) is not None:
+    def _finalize(self, fields: Document, transition: Transition) -> None:
+        fields["finished_at"] = transition.at
+        fields["result"] = transition.result
+        fields["error"] = transition.error
+        if (expires_at := self._retention.expires_at(transition.status, transition.at)) is not None:
             fields["expires_at"] = expires_at
-        if verdict.status is JobStatus.FAILED:
-            fields["dead_letter_due"] = verdict.at
+        if transition.status is JobStatus.FAILED:
+            fields["dead_letter_due"] = transition.at
 
-    def _fenced(self, batch: Sequence[tuple[Job, Verdict]]) -> set[str]:
+    def _fenced(self, batch: Sequence[tuple[Job, Transition]]) -> set[str]:
         ids = [job.id for job, _ in batch]
         fields = {"history": {"$slice": -_HISTORY_LOOK}, "status": 1, "claims": 1, "worker": 1}
         now_there = {d["_id"]: d for d in self._jobs.find({"_id": {"$in": ids}}, fields)}
         return {
             job.id
-            for job, verdict in batch
-            if not _is_applied(job, verdict, now_there.get(job.id, {}))
+            for job, transition in batch
+            if not _is_applied(job, transition, now_there.get(job.id, {}))
         }
 
 
-def _alike(batch: Sequence[tuple[Job, Verdict]]) -> Iterable[_Alike]:
+def _alike(batch: Sequence[tuple[Job, Transition]]) -> Iterable[_Alike]:
     """The batch in groups that the same update serves: claimed together, each in the same attempt,
-    completed at the same time with the same result."""
-    groups: dict[object, list[tuple[Job, Verdict]]] = defaultdict(list)
-    for job, verdict in batch:
+    ended at the same time in the same way."""
+    groups: dict[object, list[tuple[Job, Transition]]] = defaultdict(list)
+    for job, transition in batch:
         key: object = job.id
-        if verdict.status is JobStatus.COMPLETED and verdict.result_bytes <= _LONGEST_ALIKE_BYTES:
-            result = repr(verdict.result)
-            times = (verdict.started_at or job.started_at, verdict.at)
-            key = (job.claim, job.attempts, times, result)
-        groups[key].append((job, verdict))
+        if transition.result_bytes <= _LONGEST_ALIKE_BYTES:
+            key = (
+                job.claim,
+                job.attempts,
+                transition.started_at or job.started_at,
+                *_written(transition),
+            )
+        groups[key].append((job, transition))
     return groups.values()
+
+
+def _written(transition: Transition) -> tuple[object, ...]:
+    """All of it that is written, as something that can be compared."""
+    return (
+        transition.status,
+        transition.outcome,
+        transition.at,
+        transition.next_attempt_at,
+        transition.charged,
+        transition.company,
+        transition.died,
+        repr(transition.result) if transition.error is None else repr(transition.error),
+    )
 
 
 def _in_messages(groups: Iterable[_Alike]) -> Iterator[list[_Alike]]:
@@ -122,9 +139,9 @@ def _in_messages(groups: Iterable[_Alike]) -> Iterator[list[_Alike]]:
     chosen: list[_Alike] = []
     size = 0
     for group in groups:
-        verdict = group[0][1]
-        size += _STATEMENT_BYTES + (verdict.result_bytes or len(repr(verdict.result)))
-        size += 0 if verdict.error is None else len(verdict.error["message"])
+        transition = group[0][1]
+        size += _STATEMENT_BYTES + (transition.result_bytes or len(repr(transition.result)))
+        size += 0 if transition.error is None else len(transition.error["message"])
         chosen.append(group)
         if size >= _MOST_TEXT_BYTES:
             yield chosen
@@ -133,20 +150,20 @@ def _in_messages(groups: Iterable[_Alike]) -> Iterator[list[_Alike]]:
         yield chosen
 
 
-def _is_applied(job: Job, verdict: Verdict, document: Document) -> bool:
-    """Whether the verdict stands in the document, be it that others followed. A job given back
+def _is_applied(job: Job, transition: Transition, document: Document) -> bool:
+    """Whether the transition stands in the document, be it that others followed. A job given back
     unstarted leaves no entry: what it says is its status, until somebody claims it again.
     """
-    if not verdict.in_history:
+    if not transition.in_history:
         found = (document.get("claims"), document.get("worker"))
         is_claimed_since = found != (job.claims, job.worker)
-        if is_claimed_since and verdict.status not in FINAL:
+        if is_claimed_since and transition.status not in FINAL:
             return True
-        return not is_claimed_since and document.get("status") == verdict.status
+        return not is_claimed_since and document.get("status") == transition.status
     return any(
         entry["attempt"] == job.attempts
         and entry["worker"] == job.worker
-        and entry["outcome"] == verdict.outcome
-        and entry["finished_at"] == verdict.at
+        and entry["outcome"] == transition.outcome
+        and entry["finished_at"] == transition.at
         for entry in document.get("history", [])
     )

@@ -1,7 +1,7 @@
 """How many jobs a dead worker held when its rescue began, whatever became of that rescue since.
 
 Whether a job is to blame for the death of its process depends on how many others were held beside
-it (`judge_stranded`). A rescue takes the jobs away in many writes; where it breaks off (its leader
+it (`transition_after_death`). A rescue is many writes; where it breaks off (its leader
 dies, MongoDB's primary steps down in the middle of one), the next one finds fewer, and the last one
 left would seem to have been alone. So the number is noted by majority before the first is taken
 away, in a document of its own: the worker's document may be gone (its neighbours remove it), and to

@@ -69,7 +69,7 @@ class Held:
     has_place: bool = True
     """Whether it still takes one of the places for running jobs."""
     settled: bool = False
-    """Whether an ending was taken for it: the first one counts, whoever else comes later."""
+    """Whether an attempt_result was taken for it: the first one counts, whoever is later."""
     cancelled: bool = False
     alone_until: float = 0.0
     """Monotonic time until which nothing else should be claimed; for suspects."""

@@ -454,6 +454,49 @@ def test_a_hint_that_lies_in_the_past_goes_at_once(broker: PulseBroker) -> None:
     assert eventually(lambda: fetch(broker)) == [hint.job_id]
 
 
+# many at once
+
+
+def test_what_is_gathered_is_not_sent_and_only_on_this_thread(broker: PulseBroker) -> None:
+    other = dramatiq.Message("default", "email", ("other",), {}, {})
+    with broker.gathering() as gathered:
+        broker.enqueue(dramatiq.Message("default", "email", ("a",), {}, {}))
+        broker.enqueue(dramatiq.Message("default", "email", ("b",), {}, {}), delay=5)
+        thread = threading.Thread(target=broker.enqueue, args=(other,))
+        thread.start()
+        thread.join(5)
+    assert [(m.args, delay) for m, delay in gathered] == [(("a",), None), (("b",), 5)]
+    ((_, data),) = broker.fetch("default", 9, EVENLY).messages
+    assert data is not None
+    assert dramatiq.Message.decode(data).args == ("other",)
+    broker.enqueue(other)
+    assert len(broker.fetch("default", 9, EVENLY).messages) == 1
+
+
+def test_what_is_sent_together_arrives_each_as_it_was(broker: PulseBroker) -> None:
+    sent = [dramatiq.Message("default", "x", ({"n": n},), {}, {"o": n}) for n in range(5)]
+    broker.enqueue_together(sent)
+    found = broker.fetch("default", 9, EVENLY).messages
+    messages = [dramatiq.Message.decode(data) for _, data in found if data is not None]
+    assert [m.args for m in messages] == [m.args for m in sent]
+    assert [m.options["o"] for m in messages] == [0, 1, 2, 3, 4]
+    assert [m.options["redis_message_id"].encode() for m in messages] == [key for key, _ in found]
+
+
+def test_many_delayed_messages_arrive_each_in_its_time(broker: PulseBroker) -> None:
+    hints = [make_hint() for _ in range(3)]
+    waits = (80, 10, 50)
+    broker.enqueue_later(
+        [
+            (dramatiq.Message("default", "email", (hint.job_id,), {}, {}), wait)
+            for hint, wait in zip(hints, waits, strict=True)
+        ]
+    )
+    arrived: list[str] = []
+    assert eventually(lambda: arrived.extend(fetch(broker)) or len(arrived) == 3)
+    assert arrived == [hints[1].job_id, hints[2].job_id, hints[0].job_id]
+
+
 # beside plain Dramatiq
 
 

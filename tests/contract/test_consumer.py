@@ -18,7 +18,7 @@ from dramatiq.middleware import Retries
 from service.catalog import Catalog
 from service.clock import ServerClock
 from service.errors import StoreUnavailable
-from service.job import Job, Outcome, judge_stranded
+from service.job import Job, Outcome, transition_after_death
 from service.queue import redis_client
 from service.queue.broker import PulseBroker
 from service.settings import Settings
@@ -737,7 +737,7 @@ def suspect(bench: Bench, *, company: int = 0) -> str:
         others = accept_many(bench.store, company)
         bench.store.claims.claim(others, victim, NOW)
         stranded = bench.store.held.stranded(victim)
-        bench.store.outcomes.finish([(s.job, judge_stranded(s, NOW)) for s in stranded])
+        bench.store.outcomes.finish([(s.job, transition_after_death(s, NOW)) for s in stranded])
         for other in others:
             bench.store.requests.cancel(other, NOW)
     bench.supply.suspects_wait.set()

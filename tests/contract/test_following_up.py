@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from service.job import Outcome
+from service.job import Outcome, transition_after
+from service.worker.finishing.committer import Finished
 from service.worker.process import WorkerProcess
 from tests.contract.worker_process import hold, status
-from tests.factories import ending, eventually
+from tests.factories import attempt_result, eventually
 
 
 def test_a_failed_attempt_is_hinted_at_again_after_its_wait(process: WorkerProcess) -> None:
     held = hold(process)
     process._committer.put(
-        held, ending(Outcome.ERROR, finished_at=process.clock.now(), delay_ms=50)
+        held, attempt_result(Outcome.ERROR, finished_at=process.clock.now(), delay_ms=50)
     )
     client = process._broker.client
     assert eventually(lambda: client.llen("dramatiq:default") == 1)
@@ -22,15 +25,27 @@ def test_a_failed_attempt_is_hinted_at_again_after_its_wait(process: WorkerProce
 
 def test_a_failed_job_sends_its_dead_letter(process: WorkerProcess) -> None:
     held = hold(process)
-    process._committer.put(held, ending(Outcome.REJECTED, finished_at=process.clock.now()))
+    process._committer.put(held, attempt_result(Outcome.REJECTED, finished_at=process.clock.now()))
     client = process._broker.client
     assert eventually(lambda: client.llen("dramatiq:dead_letter") == 1)
+
+
+def test_jobs_that_fail_together_send_one_dead_letter_for_all(process: WorkerProcess) -> None:
+    many = [hold(process) for _ in range(5)]
+    settled = [
+        Finished(h, transition_after(h.job, attempt_result(Outcome.REJECTED, message="no"), 0))
+        for h in many
+    ]
+    process._retries.follow_up(settled)
+    client = process._broker.client
+    (kept,) = client.hvals("dramatiq:dead_letter.msgs")  # type: ignore[misc]
+    assert json.loads(kept)["args"][0]["args"] == [h.message.args[0] for h in many]
 
 
 @pytest.mark.parametrize("outcome", [Outcome.COMPLETED, Outcome.CANCELLED])
 def test_nothing_follows_any_other_end(process: WorkerProcess, outcome: Outcome) -> None:
     held = hold(process)
-    process._committer.put(held, ending(outcome, finished_at=process.clock.now()))
+    process._committer.put(held, attempt_result(outcome, finished_at=process.clock.now()))
     assert eventually(lambda: status(process, held)[0] == outcome)
     assert process._committer.flush(2)
     assert process._broker.client.keys("dramatiq:*.msgs") == []

@@ -12,11 +12,21 @@ from pymongo.database import Database
 from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from infra.servers import MongoServer
-from service.job import Outcome, judge, judge_stranded
+from service.job import Outcome, transition_after, transition_after_death
 from service.store import BulkChanges, Filter, JobStore, Listing, ensure_indexes
 from service.store.documents import Retention
 from service.store.ticks import Ticks
-from tests.factories import NOW, accept, ago, ahead, claimed, ending, finish, new_job_document
+from tests.factories import (
+    NOW,
+    accept,
+    ago,
+    ahead,
+    attempt_result,
+    claimed,
+    failed,
+    finish,
+    new_job_document,
+)
 
 READS = ("find", "aggregate", "count", "distinct")
 WRITES = ("update", "findAndModify", "delete")
@@ -121,7 +131,9 @@ def fill(store: JobStore) -> None:
         accept(store, at=ago(900), labels={"group": "ab"[number % 2]})
     for number in range(20):
         claimed(store, worker=f"w{number % 3}", idempotency_key=f"k{number}", fingerprint="f")
-    store.outcomes.finish([(s.job, judge_stranded(s, NOW)) for s in store.held.stranded("w2")])
+    store.outcomes.finish(
+        [(s.job, transition_after_death(s, NOW)) for s in store.held.stranded("w2")]
+    )
     for _ in range(20):
         finish(store, claimed(store), Outcome.REJECTED)
 
@@ -236,7 +248,8 @@ def test_every_transition_finds_its_jobs_by_id(asked: Asked) -> None:
     by_the_id_index(asked, lambda: store.claims.claim_suspects(ids, "w", NOW))
     by_id_only(asked, lambda: store.requests.cancel(ids[0], NOW))
     by_id_only(asked, lambda: store.requests.finals(ids))
-    by_id_only(asked, lambda: store.dead_letters.take(ids[0], NOW))
+    gone = [failed(store)["_id"] for _ in range(3)]
+    by_the_id_index(asked, lambda: store.dead_letters.take(gone, NOW))
 
 
 def test_ticks_find_their_events_by_id_or_among_the_unconfirmed(asked: Asked) -> None:
@@ -252,8 +265,8 @@ def test_ticks_find_their_events_by_id_or_among_the_unconfirmed(asked: Asked) ->
 def test_outcomes_find_their_jobs_by_id_alike_or_not_and_late_ones_too(asked: Asked) -> None:
     store = asked.store
     jobs = store.claims.claim([accept(store)["_id"] for _ in range(4)], "w", NOW)
-    alike = [(job, judge(job, ending(result=1), 0)) for job in jobs[:3]]
-    other = [(job, judge(job, ending(Outcome.REJECTED), 0)) for job in jobs[3:]]
+    alike = [(job, transition_after(job, attempt_result(result=1), 0)) for job in jobs[:3]]
+    other = [(job, transition_after(job, attempt_result(Outcome.REJECTED), 0)) for job in jobs[3:]]
     by_the_id_index(asked, lambda: store.outcomes.finish(alike + other))
     by_the_id_index(asked, lambda: store.outcomes.finish(alike + other))
     by_id_only(asked, lambda: store.requests.retry(jobs[3].id, NOW))

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
 
 import pytest
 from pymongo.database import Database
+from pymongo.errors import AutoReconnect
 
 from service.errors import InvalidEvent, KeyReused, NotAllowedNow, StoreUnavailable, UnknownEvent
-from service.job import FINAL, Ending, Job, JobStatus, Outcome, Stranded, judge, judge_stranded
+from service.job import (
+    FINAL,
+    AttemptResult,
+    Job,
+    JobStatus,
+    Outcome,
+    Stranded,
+    transition_after,
+    transition_after_death,
+)
 from service.store import Accepted, JobStore, commands
 from service.store.documents import Retention
 from tests.conftest import RETENTION
@@ -22,9 +32,9 @@ from tests.factories import (
     accept_many,
     ago,
     ahead,
+    attempt_result,
     claim,
     claimed,
-    ending,
     failed,
     finish,
     new_job_document,
@@ -47,7 +57,9 @@ def completed(store: JobStore) -> dict[str, Any]:
 
 def rescue(store: JobStore, worker: str, *, at: Any = NOW) -> None:
     """As the sweep does with a dead worker's jobs."""
-    store.outcomes.finish([(s.job, judge_stranded(s, at)) for s in store.held.stranded(worker)])
+    store.outcomes.finish(
+        [(s.job, transition_after_death(s, at)) for s in store.held.stranded(worker)]
+    )
 
 
 def together(count: int, act: Callable[[int], Any]) -> list[Any]:
@@ -424,17 +436,69 @@ def test_an_error_of_an_earlier_attempt_is_gone_when_the_job_completes(store: Jo
 def test_many_that_end_alike_are_written_each_as_itself(store: JobStore) -> None:
     ids = accept_many(store, 20)
     jobs = store.claims.claim(ids, "worker-1", NOW)
-    verdicts = [(job, judge(job, ending(result=i % 3 or None), 0)) for i, job in enumerate(jobs)]
-    assert store.outcomes.finish(verdicts) == set()
+    transitions = [
+        (job, transition_after(job, attempt_result(result=i % 3 or None), 0))
+        for i, job in enumerate(jobs)
+    ]
+    assert store.outcomes.finish(transitions) == set()
     for i, job in enumerate(jobs):
         assert store.requests.get(job.id)["result"] == (i % 3 or None)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.REJECTED, Outcome.CANCELLED, Outcome.ERROR])
+def test_many_that_end_alike_in_any_way_are_one_statement(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch, outcome: Outcome
+) -> None:
+    sent: list[int] = []
+    update = commands.update
+
+    def noted(database: Any, name: str, updates: Sequence[Any]) -> int:
+        sent.append(len(updates))
+        return update(database, name, updates)
+
+    jobs = store.claims.claim(accept_many(store, 5), "worker-1", NOW)
+    monkeypatch.setattr(commands, "update", noted)
+    batch = [(job, transition_after(job, attempt_result(outcome, message="no"), 0)) for job in jobs]
+    assert store.outcomes.finish(batch) == set()
+    assert sent == [1]
+    for job, transition in batch:
+        document = store.requests.get(job.id)
+        assert document["status"] == transition.status
+        assert [h["outcome"] for h in document["history"]] == [outcome]
+
+
+def test_a_mixed_batch_is_written_each_as_itself(store: JobStore) -> None:
+    jobs = store.claims.claim(accept_many(store, 40), "worker-1", NOW)
+    ends = [
+        attempt_result(result=1),
+        attempt_result(Outcome.REJECTED, message="one"),
+        attempt_result(Outcome.REJECTED, message="two"),
+        attempt_result(Outcome.ERROR, message="one"),
+        attempt_result(Outcome.ERROR, message="one", started_at=ago(1)),
+    ]
+    batch = [(job, transition_after(job, ends[i % 5], i % 2)) for i, job in enumerate(jobs)]
+    assert store.outcomes.finish(batch) == set()
+    assert store.outcomes.finish(batch) == set()
+    for job, transition in batch:
+        document = store.requests.get(job.id)
+        assert document["status"] == transition.status
+        assert document["error"] == transition.error
+        assert document["next_attempt_at"] == transition.next_attempt_at
+        (entry,) = document["history"]
+        assert (entry["error"], entry["outcome"]) == (transition.error, transition.outcome)
+        assert entry["started_at"] == (transition.started_at or job.started_at)
+        assert document.get("dead_letter_due") == (NOW if transition.status == "failed" else None)
 
 
 def test_many_large_results_are_more_than_one_message_to_the_server(store: JobStore) -> None:
     """Together they have more than the 48 million bytes that a message may have."""
     jobs = store.claims.claim(accept_many(store, 60), "worker-1", NOW)
-    endings = [Ending(Outcome.COMPLETED, NOW, f"{n:02}" + "x" * 1_000_000) for n in range(60)]
-    batch = [(job, judge(job, end, 0)) for job, end in zip(jobs, endings, strict=True)]
+    attempt_results = [
+        AttemptResult(Outcome.COMPLETED, NOW, f"{n:02}" + "x" * 1_000_000) for n in range(60)
+    ]
+    batch = [
+        (job, transition_after(job, end, 0)) for job, end in zip(jobs, attempt_results, strict=True)
+    ]
     assert store.outcomes.finish(batch) == set()
     results = {store.requests.get(job.id)["result"][:2] for job in jobs}
     assert results == {f"{n:02}" for n in range(60)}
@@ -443,10 +507,13 @@ def test_many_large_results_are_more_than_one_message_to_the_server(store: JobSt
 def test_results_that_grow_as_bson_are_more_than_one_message_too(store: JobStore) -> None:
     """A digit and its comma become twelve bytes: together more than the 16 MiB of a command."""
     jobs = store.claims.claim(accept_many(store, 20), "worker-1", NOW)
-    endings = [
-        Ending(Outcome.COMPLETED, NOW, [n] * 100_000, result_bytes=200_001) for n in range(20)
+    attempt_results = [
+        AttemptResult(Outcome.COMPLETED, NOW, [n] * 100_000, result_bytes=200_001)
+        for n in range(20)
     ]
-    batch = [(job, judge(job, end, 0)) for job, end in zip(jobs, endings, strict=True)]
+    batch = [
+        (job, transition_after(job, end, 0)) for job, end in zip(jobs, attempt_results, strict=True)
+    ]
     assert store.outcomes.finish(batch) == set()
     assert {store.requests.get(job.id)["result"][0] for job in jobs} == set(range(20))
 
@@ -457,7 +524,12 @@ def test_jobs_that_end_alike_under_different_claims_are_each_guarded_by_their_ow
     first, second = (accept(store)["_id"] for _ in range(2))
     finish(store, claim(store, first), Outcome.UNSTARTED)
     jobs = store.claims.claim([first, second], "worker-1", NOW)
-    assert store.outcomes.finish([(job, judge(job, ending(result=1), 0)) for job in jobs]) == set()
+    assert (
+        store.outcomes.finish(
+            [(job, transition_after(job, attempt_result(result=1), 0)) for job in jobs]
+        )
+        == set()
+    )
     assert {store.requests.get(job.id)["status"] for job in jobs} == {"completed"}
 
 
@@ -468,7 +540,9 @@ def test_jobs_that_end_alike_in_different_attempts_each_keep_their_own_history(
     finish(store, claim(store, first), Outcome.UNSTARTED)
     finish(store, claim(store, second), Outcome.ERROR)
     jobs = store.claims.claim([first, second], "worker-1", NOW)
-    store.outcomes.finish([(job, judge(job, ending(result=1), 0)) for job in jobs])
+    store.outcomes.finish(
+        [(job, transition_after(job, attempt_result(result=1), 0)) for job in jobs]
+    )
     assert store.requests.get(first)["history"][-1]["attempt"] == 1
     assert store.requests.get(second)["history"][-1]["attempt"] == 2
 
@@ -479,7 +553,10 @@ def test_results_that_python_calls_equal_stay_apart(
 ) -> None:
     jobs = store.claims.claim(accept_many(store, 2), "w", NOW)
     store.outcomes.finish(
-        [(j, judge(j, ending(result=r), 0)) for j, r in zip(jobs, (one, other), strict=True)]
+        [
+            (j, transition_after(j, attempt_result(result=r), 0))
+            for j, r in zip(jobs, (one, other), strict=True)
+        ]
     )
     found = [store.requests.get(job.id)["result"] for job in jobs]
     assert [(type(r), r) for r in found] == [(type(one), one), (type(other), other)]
@@ -582,12 +659,18 @@ def test_of_two_claims_with_one_number_only_the_one_that_stands_counts(
     store: JobStore, database: Database[Any], count: int, second: str
 ) -> None:
     late, right = claimed_twice(store, database, count, second=second)
-    late_end, right_end = ending(result="late"), ending(result="right", finished_at=ahead(1))
-    assert store.outcomes.finish([(job, judge(job, late_end, 0)) for job in late]) == {
+    late_end, right_end = (
+        attempt_result(result="late"),
+        attempt_result(result="right", finished_at=ahead(1)),
+    )
+    assert store.outcomes.finish([(job, transition_after(job, late_end, 0)) for job in late]) == {
         j.id for j in late
     }
     assert {store.requests.get(job.id)["status"] for job in late} == {"processing"}
-    assert store.outcomes.finish([(job, judge(job, right_end, 0)) for job in right]) == set()
+    assert (
+        store.outcomes.finish([(job, transition_after(job, right_end, 0)) for job in right])
+        == set()
+    )
     assert [store.requests.get(job.id)["result"] for job in right] == ["right"] * count
 
 
@@ -618,7 +701,9 @@ def test_a_rescue_takes_no_job_from_who_claimed_it_under_the_same_number(
     stranded = store.held.stranded("dead")
     roll_back(database, [lost])
     right = claim(store, lost.id, worker="worker-2")
-    assert store.outcomes.finish([(s.job, judge_stranded(s, NOW)) for s in stranded]) == {lost.id}
+    assert store.outcomes.finish([(s.job, transition_after_death(s, NOW)) for s in stranded]) == {
+        lost.id
+    }
     assert finish(store, right)
 
 
@@ -638,7 +723,7 @@ def test_the_same_end_of_jobs_from_several_claims_is_guarded_by_each_ones_own(
     """One worker claimed them all, and one of them twice."""
     (late,), (right,) = claimed_twice(store, database, 1, second="worker-1")
     others = store.claims.claim(accept_many(store, 2), "worker-1", NOW)
-    batch = [(job, judge(job, ending(result=1), 0)) for job in [late, *others]]
+    batch = [(job, transition_after(job, attempt_result(result=1), 0)) for job in [late, *others]]
     assert store.outcomes.finish(batch) == {late.id}
     assert finish(store, right)
 
@@ -646,7 +731,10 @@ def test_the_same_end_of_jobs_from_several_claims_is_guarded_by_each_ones_own(
 def test_a_fenced_outcome_leaves_its_neighbours_alone(store: JobStore) -> None:
     lost, _ = zombie(store)
     kept = [claimed(store) for _ in range(3)]
-    batch = [(job, judge(job, ending(result=job.id), 0)) for job in [kept[0], lost, *kept[1:]]]
+    batch = [
+        (job, transition_after(job, attempt_result(result=job.id), 0))
+        for job in [kept[0], lost, *kept[1:]]
+    ]
     assert store.outcomes.finish(batch) == {lost.id}
     assert [store.requests.get(job.id)["status"] for job in kept] == ["completed"] * 3
 
@@ -655,7 +743,7 @@ def test_a_fenced_outcome_leaves_its_neighbours_alone(store: JobStore) -> None:
 def test_a_batch_sent_again_is_recognised(store: JobStore, outcome: Outcome) -> None:
     """After a lost reply: it is neither applied twice nor taken for late."""
     jobs = [claimed(store, max_attempts=2) for _ in range(3)]
-    batch = [(job, judge(job, ending(outcome, result=1), 0)) for job in jobs]
+    batch = [(job, transition_after(job, attempt_result(outcome, result=1), 0)) for job in jobs]
     assert store.outcomes.finish(batch) == set()
     before = [store.requests.get(job.id) for job in jobs]
     assert store.outcomes.finish(batch) == set()
@@ -666,7 +754,7 @@ def test_a_batch_sent_again_is_recognised_though_another_attempt_followed(
     store: JobStore,
 ) -> None:
     job = claimed(store)
-    batch = [(job, judge(job, ending(Outcome.ERROR), 0))]
+    batch = [(job, transition_after(job, attempt_result(Outcome.ERROR), 0))]
     store.outcomes.finish(batch)
     finish(store, claim(store, job.id, worker="worker-2"), result=2, at=ahead(1))
     assert store.outcomes.finish(batch) == set()
@@ -988,14 +1076,67 @@ def letters(store: JobStore, before: Any = NOW) -> list[str]:
     return [d["_id"] for d in store.dead_letters.undelivered(before, 100)]
 
 
+def take(store: JobStore, *job_ids: str, at: datetime = NOW) -> list[str]:
+    return [d["_id"] for d in store.dead_letters.take(job_ids, at)]
+
+
 def test_a_failed_jobs_dead_letter_is_due_until_it_arrives_once(store: JobStore) -> None:
     job_id = failed(store)["_id"]
     assert letters(store) == [job_id]
-    taken = store.dead_letters.take(job_id, ahead(1))
-    assert taken is not None
-    assert taken["dead_lettered_at"] == ahead(1)
+    (taken,) = store.dead_letters.take([job_id], ahead(1))
+    assert (taken["type"], taken["attempts"]) == ("email", 1)
+    assert taken["error"]["reason"] == "rejected"
+    assert store.requests.get(job_id)["dead_lettered_at"] == ahead(1)
     assert letters(store) == []
-    assert store.dead_letters.take(job_id, ahead(2)) is None
+    assert take(store, job_id, at=ahead(2)) == []
+    assert store.requests.get(job_id)["dead_lettered_at"] == ahead(1)
+
+
+def test_dead_letters_are_taken_together_but_for_those_that_are_none(store: JobStore) -> None:
+    many = [failed(store)["_id"] for _ in range(5)]
+    known, retried, *due = many
+    take(store, known)
+    store.requests.retry(retried, NOW)
+    others = [accept(store)["_id"], completed(store)["_id"], "unknown"]
+    asked = [*others, *reversed(many), many[-1]]
+    assert take(store, *asked, at=ahead(1)) == [*reversed(due)]
+    assert [store.requests.get(i)["dead_lettered_at"] for i in due] == [ahead(1)] * 3
+    assert store.requests.get(known)["dead_lettered_at"] == NOW
+    assert store.requests.get(retried)["status"] == "pending"
+
+
+def test_of_two_who_take_the_same_dead_letters_each_is_told_its_own(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one is faster with some of them, at the same moment by the clock."""
+    many = [failed(store)["_id"] for _ in range(4)]
+    update = commands.update
+    theirs: list[str] = []
+
+    def overtaken(*args: Any) -> int:
+        monkeypatch.setattr(commands, "update", update)
+        theirs.extend(take(store, *many[1:3]))
+        return update(*args)
+
+    monkeypatch.setattr(commands, "update", overtaken)
+    assert take(store, *many) == [many[0], many[3]]
+    assert theirs == many[1:3]
+
+
+def test_dead_letters_whose_taking_got_no_answer_are_told_all_the_same(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = [failed(store)["_id"] for _ in range(3)]
+    update = commands.update
+
+    def unanswered(*args: Any) -> int:
+        update(*args)
+        monkeypatch.setattr(commands, "update", update)
+        raise AutoReconnect("as asked")
+
+    monkeypatch.setattr(commands, "update", unanswered)
+    assert take(store, *many) == many
+    assert take(store, *many) == []
 
 
 def test_dead_letters_come_oldest_first_and_only_from_before(store: JobStore) -> None:
@@ -1009,12 +1150,12 @@ def test_a_job_that_was_retried_takes_no_dead_letter(store: JobStore) -> None:
     job_id = failed(store)["_id"]
     store.requests.retry(job_id, NOW)
     assert letters(store) == []
-    assert store.dead_letters.take(job_id, NOW) is None
+    assert take(store, job_id) == []
 
 
 def test_a_second_failure_has_a_dead_letter_of_its_own(store: JobStore) -> None:
     job_id = failed(store)["_id"]
-    store.dead_letters.take(job_id, NOW)
+    take(store, job_id)
     store.requests.retry(job_id, NOW)
     finish(store, claim(store, job_id), Outcome.REJECTED)
     assert letters(store) == [job_id]
@@ -1024,7 +1165,7 @@ def test_a_second_failure_has_a_dead_letter_of_its_own(store: JobStore) -> None:
 def test_only_failed_jobs_have_dead_letters(store: JobStore, make: Callable[..., Any]) -> None:
     document = make(store)
     assert letters(store, ahead(1)) == []
-    assert store.dead_letters.take(document["_id"], NOW) is None
+    assert take(store, document["_id"]) == []
 
 
 # expiry

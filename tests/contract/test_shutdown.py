@@ -13,7 +13,7 @@ from service.store import WorkerStore
 from service.store.documents import hint_of
 from service.worker.process import WorkerProcess
 from tests.contract.worker_process import MakeProcess, hold, status
-from tests.factories import all_workers, ending, eventually, new_job_document
+from tests.factories import all_workers, attempt_result, eventually, new_job_document
 
 
 def test_a_process_that_stops_gives_back_what_has_not_started_and_says_goodbye(
@@ -80,7 +80,7 @@ def test_a_process_that_stops_lets_its_jobs_finish(make_process: MakeProcess) ->
     process = make_process(shutdown_grace_seconds=5.0)
     held = hold(process)
     process._registry.start(held.job.id)
-    end = ending(Outcome.COMPLETED, finished_at=process.clock.now())
+    end = attempt_result(Outcome.COMPLETED, finished_at=process.clock.now())
     threading.Timer(0.2, process._committer.put, [held, end]).start()
     began = time.monotonic()
     assert process.finish()

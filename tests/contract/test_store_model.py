@@ -24,10 +24,10 @@ from hypothesis.stateful import (
 from pymongo.database import Database
 
 from service.errors import KeyReused, NotAllowedNow
-from service.job import CRASH_LIMIT, Job, Outcome, judge, judge_stranded
+from service.job import CRASH_LIMIT, Job, Outcome, transition_after, transition_after_death
 from service.metrics.counts import observe
 from service.store import Accepted, BulkChanges, Counters, Deltas, Filter, JobStore
-from tests.factories import NOW, ending, eventually, new_job_document
+from tests.factories import NOW, attempt_result, eventually, new_job_document
 
 WORKERS = ("w1", "w2", "w3")
 OUTCOMES = [o for o in Outcome if o is not Outcome.CRASH]
@@ -265,8 +265,8 @@ class StoreModel(RuleBasedStateMachine):
         for claim in claims:
             if notices_cancel and self.is_current(claim):
                 claim.cancel_requested = self.jobs[claim.id].cancel_requested
-            end = ending(outcome, finished_at=self.now, result="r", message="m")
-            batch.append((claim, judge(claim, end, delay_ms)))
+            end = attempt_result(outcome, finished_at=self.now, result="r", message="m")
+            batch.append((claim, transition_after(claim, end, delay_ms)))
         current = {claim.id for claim in claims if self.is_current(claim)}
         fenced = self.store.outcomes.finish(batch)
         for claim in claims:
@@ -278,9 +278,9 @@ class StoreModel(RuleBasedStateMachine):
         if sent_twice and current == {claim.id for claim in claims}:
             assert self.store.outcomes.finish(batch) == set()
         deltas = Deltas()
-        for claim, verdict in batch:
+        for claim, transition in batch:
             if claim.id in current:
-                observe(deltas, claim, verdict)
+                observe(deltas, claim, transition)
         self.count(deltas)
 
     def ended(self, claim: Job, outcome: Outcome, delay_ms: int) -> None:
@@ -314,11 +314,11 @@ class StoreModel(RuleBasedStateMachine):
         stranded = self.store.held.stranded(worker)
         held = [j for j in self.jobs.values() if j.holder == worker]
         assert sorted(s.job.id for s in stranded) == sorted(j.id for j in held)
-        batch = [(s.job, judge_stranded(s, self.now)) for s in stranded]
+        batch = [(s.job, transition_after_death(s, self.now)) for s in stranded]
         assert self.store.outcomes.finish(batch) == set()
         deltas = Deltas()
-        for job, verdict in batch:
-            observe(deltas, job, verdict)
+        for job, transition in batch:
+            observe(deltas, job, transition)
             self.died(self.jobs[job.id], len(held))
         self.count(deltas)
 
@@ -404,10 +404,10 @@ class StoreModel(RuleBasedStateMachine):
     @rule(data=st.data())
     def dead_letter_arrives(self, data: st.DataObject) -> None:
         job = self.some_job(data, "failed")
-        if self.store.dead_letters.take(job.id, self.now) is not None:
+        if self.store.dead_letters.take([job.id], self.now):
             assert job.status == "failed"
             job.final = None  # it says when its letter arrived, and changes in nothing else
-            assert self.store.dead_letters.take(job.id, self.now) is None
+            assert self.store.dead_letters.take([job.id], self.now) == []
 
     # what must hold at all times
 

@@ -172,15 +172,23 @@ class Writes:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, breaking: int = 0) -> None:
         self.lengths: list[int] = []
+        """How many jobs each command was for."""
         self._breaking, self._update = breaking, commands.update
         monkeypatch.setattr(commands, "update", self)
 
     def __call__(self, database: Database[Any], name: str, updates: Any) -> int:
-        self.lengths.append(len(updates))
+        self.lengths.append(sum(len(ids_of(one)) for one in updates))
         if len(self.lengths) != self._breaking:
             return self._update(database, name, updates)
-        self._update(database, name, updates[: len(updates) - 1])
+        ids = {"$in": ids_of(updates[-1])[:-1]}
+        half = {**updates[-1], "q": {**updates[-1]["q"], "_id": ids}, "multi": True}
+        self._update(database, name, [*updates[:-1], half])
         raise AutoReconnect("the primary has stepped down")
+
+
+def ids_of(statement: Any) -> list[str]:
+    by_id = statement["q"]["_id"]
+    return [by_id] if isinstance(by_id, str) else by_id["$in"]
 
 
 def test_however_many_jobs_a_worker_held_no_command_grows_with_them(
@@ -369,11 +377,10 @@ def test_a_dead_letter_may_be_under_way_for_a_moment(store: JobStore, broker: Pu
 def test_dead_letters_do_not_pile_up_where_nobody_takes_them(
     store: JobStore, broker: PulseBroker
 ) -> None:
-    for _ in range(3):
-        failed(store)
+    ids = [failed(store)["_id"] for _ in range(3)]
     for _ in range(5):
         send_letters(store, broker)
-    assert len(letters(broker)) == 3
+    assert sorted(i for letter in letters(broker) for i in letter["args"][0]["args"]) == sorted(ids)
 
 
 def arrive(broker: PulseBroker, letter: dict[str, Any]) -> None:
@@ -393,6 +400,21 @@ def test_a_dead_letter_that_arrives_is_logged_once_and_never_sent_again(
     (record,) = caplog.records
     assert (record.event_id, record.reason) == (job_id, "rejected")  # type: ignore[attr-defined]
     assert send_letters(store, broker) == 0
+
+
+def test_dead_letters_that_arrive_together_are_each_logged_once(
+    store: JobStore, broker: PulseBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    known, retried, *others = [failed(store)["_id"] for _ in range(6)]
+    send_letters(store, broker)
+    (letter,) = letters(broker)
+    store.dead_letters.take([known], NOW)
+    store.requests.retry(retried, NOW)
+    with caplog.at_level(logging.ERROR):
+        arrive(broker, letter)
+        arrive(broker, letter)
+    logged = [record.event_id for record in caplog.records]  # type: ignore[attr-defined]
+    assert sorted(logged) == sorted(others)
 
 
 def test_a_dead_letter_for_a_job_that_was_retried_meanwhile_changes_nothing(

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from service.job import JobStatus, Outcome, Verdict
+from service.job import JobStatus, Outcome, Transition
 from service.store import Counters, JobStore, WorkerStore, commands
 from service.store.new_jobs import Accepted, NewJobs
 from service.store.outcomes import Outcomes
@@ -28,10 +28,12 @@ def bug(plant: Callable[[], None]) -> Callable[[], None]:
     return plant
 
 
-def change_verdicts(change: Callable[[Any, Verdict], Verdict]) -> None:
-    """What the committer decides about a job goes through `change(job, verdict)`."""
-    judge = committer.judge
-    committer.judge = lambda job, ending, delay_ms: change(job, judge(job, ending, delay_ms))
+def change_transitions(change: Callable[[Any, Transition], Transition]) -> None:
+    """What the committer decides about a job goes through `change(job, transition)`."""
+    transition_after = committer.transition_after
+    committer.transition_after = lambda job, attempt_result, delay_ms: change(
+        job, transition_after(job, attempt_result, delay_ms)
+    )
 
 
 @bug
@@ -113,24 +115,26 @@ def claim_without_guard() -> None:
 @bug
 def retry_without_budget() -> None:
     """Failures are retried for ever."""
-    judge = committer.judge
+    transition_after = committer.transition_after
 
-    def generous(job: Any, ending: Any, delay_ms: int) -> Verdict:
-        return judge(dataclasses.replace(job, max_attempts=1_000), ending, delay_ms)
+    def generous(job: Any, attempt_result: Any, delay_ms: int) -> Transition:
+        return transition_after(
+            dataclasses.replace(job, max_attempts=1_000), attempt_result, delay_ms
+        )
 
-    committer.judge = generous
+    committer.transition_after = generous
 
 
 @bug
 def failed_at_the_first_error() -> None:
     """The budget is not used."""
 
-    def change(_job: Any, verdict: Verdict) -> Verdict:
-        if verdict.outcome is not Outcome.ERROR:
-            return verdict
-        return dataclasses.replace(verdict, status=JobStatus.FAILED, next_attempt_at=None)
+    def change(_job: Any, transition: Transition) -> Transition:
+        if transition.outcome is not Outcome.ERROR:
+            return transition
+        return dataclasses.replace(transition, status=JobStatus.FAILED, next_attempt_at=None)
 
-    change_verdicts(change)
+    change_transitions(change)
 
 
 @bug
@@ -149,19 +153,19 @@ def keys_ignored() -> None:
 @bug
 def giving_back_charges() -> None:
     """A job that is given back pays for it."""
-    change_verdicts(lambda _job, verdict: dataclasses.replace(verdict, charged=True))
+    change_transitions(lambda _job, transition: dataclasses.replace(transition, charged=True))
 
 
 @bug
 def giving_back_loses() -> None:
     """A job that is given back is never due again."""
 
-    def change(_job: Any, verdict: Verdict) -> Verdict:
-        if verdict.outcome not in (Outcome.RELEASED, Outcome.UNSTARTED):
-            return verdict
-        return dataclasses.replace(verdict, next_attempt_at=None)
+    def change(_job: Any, transition: Transition) -> Transition:
+        if transition.outcome not in (Outcome.RELEASED, Outcome.UNSTARTED):
+            return transition
+        return dataclasses.replace(transition, next_attempt_at=None)
 
-    change_verdicts(change)
+    change_transitions(change)
 
 
 @bug
@@ -177,7 +181,7 @@ def result_written_twice() -> None:
 
     def again(self: Outcomes, batch: Sequence[Any]) -> set[str]:
         fenced = finish(self, batch)
-        ids = [job.id for job, verdict in batch if verdict.status is JobStatus.COMPLETED]
+        ids = [job.id for job, transition in batch if transition.status is JobStatus.COMPLETED]
         query, other = {"_id": {"$in": ids}}, {"$set": {"result": {"token": "other"}}}
         threading.Timer(0.7, self._jobs.update_many, (query, other)).start()
         return fenced

@@ -54,6 +54,23 @@ def test_a_worker_that_dies_at_any_point_loses_nothing(stack: Stack, point: str)
     assert sum(entry["outcome"] == "completed" for entry in seen["history"]) == 1
 
 
+def test_dead_letters_that_a_dying_worker_never_sent_arrive_once_each(stack: Stack) -> None:
+    with stack.only_workers(1, CRASH_POINT="worker.after_ack") as [worker]:
+        events = [stack.api.post("journal.async", {"reject": True}) for _ in range(20)]
+        eventually(lambda: worker.starts > 1, "the worker died at its crash point")
+        worker.env.pop("CRASH_POINT")
+        for event in events:
+            assert stack.api.wait_final(event, within=20)["status"] == "failed"
+        eventually(
+            lambda: all("dead_lettered_at" in stack.document(event) for event in events),
+            "all of them arrive",
+            within=30,
+        )
+        logged = [line for line in worker.log.read_text().splitlines() if "failed for good" in line]
+    for event in events:
+        assert sum(event in line for line in logged) == 1
+
+
 def test_what_a_rescue_left_when_its_leader_died_is_not_taken_for_the_killer(stack: Stack) -> None:
     """Alone with its process, a job in its last attempt would fail."""
     with stack.only_workers(0):

@@ -10,11 +10,11 @@ import pytest
 import redis
 
 from service.errors import InvalidEvent, StoreUnavailable
-from service.job import Job, JobStatus, Outcome, Verdict
+from service.job import Job, JobStatus, Outcome, Transition
 from service.store import Deltas
-from service.worker.finishing.committer import Committer, Settled
+from service.worker.finishing.committer import Committer, Finished
 from service.worker.registry import Held, Registry
-from tests.factories import NOW, ending, eventually, make_held, make_type
+from tests.factories import NOW, attempt_result, eventually, make_held, make_type
 
 
 class FakeStore:
@@ -22,15 +22,15 @@ class FakeStore:
 
     def __init__(self, journal: list[str]) -> None:
         self.journal = journal
-        self.batches: list[list[tuple[Job, Verdict]]] = []
+        self.batches: list[list[tuple[Job, Transition]]] = []
         self.fenced: set[str] = set()
-        self.fail: Callable[[Sequence[tuple[Job, Verdict]]], Exception | None] = lambda _: None
+        self.fail: Callable[[Sequence[tuple[Job, Transition]]], Exception | None] = lambda _: None
         self.gate = threading.Event()
         self.gate.set()
         self.asked = 0
         self.outcomes = self
 
-    def finish(self, batch: Sequence[tuple[Job, Verdict]]) -> set[str]:
+    def finish(self, batch: Sequence[tuple[Job, Transition]]) -> set[str]:
         self.asked += 1
         self.gate.wait(5)
         if (error := self.fail(batch)) is not None:
@@ -40,8 +40,8 @@ class FakeStore:
         return self.fenced & {job.id for job, _ in batch}
 
     @property
-    def written(self) -> dict[str, Verdict]:
-        return {job.id: verdict for batch in self.batches for job, verdict in batch}
+    def written(self) -> dict[str, Transition]:
+        return {job.id: transition for batch in self.batches for job, transition in batch}
 
 
 class FakeCounters:
@@ -100,8 +100,8 @@ class Bench:
         self.store, self.counters = FakeStore(self.journal), FakeCounters()
         self.broker = FakeBroker(self.journal)
         self.registry = Registry(8, 100, [make_type()])
-        self.followed: list[Settled] = []
-        self.follow: Callable[[Sequence[Settled]], None] = self.followed.extend
+        self.followed: list[Finished] = []
+        self.follow: Callable[[Sequence[Finished]], None] = self.followed.extend
         self.committer = Committer(
             self.store,  # type: ignore[arg-type]
             self.counters,  # type: ignore[arg-type]
@@ -110,8 +110,8 @@ class Bench:
             self._follow,
         )
 
-    def _follow(self, settled: Sequence[Settled]) -> None:
-        self.follow(settled)
+    def _follow(self, finished: Sequence[Finished]) -> None:
+        self.follow(finished)
 
     def held(self, **job: Any) -> Held:
         held = make_held(key=b"key", **job)
@@ -119,7 +119,7 @@ class Bench:
         return held
 
     def end(self, held: Held, outcome: Outcome = Outcome.COMPLETED, **over: Any) -> Held:
-        self.committer.put(held, ending(outcome, **over))
+        self.committer.put(held, attempt_result(outcome, **over))
         return held
 
     def settle(self) -> None:
@@ -140,7 +140,7 @@ def bench() -> Iterator[Bench]:
 def poison(job_id: str, error: type[Exception] = InvalidEvent) -> Any:
     """Fails every batch with a result for this job in it."""
 
-    def fail(batch: Sequence[tuple[Job, Verdict]]) -> Exception | None:
+    def fail(batch: Sequence[tuple[Job, Transition]]) -> Exception | None:
         bad = any(j.id == job_id and v.status is JobStatus.COMPLETED for j, v in batch)
         return error("as asked") if bad else None
 
@@ -165,7 +165,7 @@ def test_nothing_is_acked_before_it_is_written(bench: Bench) -> None:
     assert bench.journal == ["written", "acked"]
 
 
-def test_of_several_endings_the_first_one_counts(bench: Bench) -> None:
+def test_of_several_attempt_results_the_first_one_counts(bench: Bench) -> None:
     held = bench.held()
     bench.end(held, Outcome.RELEASED)
     bench.end(held, Outcome.COMPLETED)
@@ -251,7 +251,7 @@ def test_a_batch_is_bounded(bench: Bench) -> None:
     assert max(len(batch) for batch in bench.store.batches) <= 500
 
 
-def test_endings_from_many_threads_are_all_written(bench: Bench) -> None:
+def test_attempt_results_from_many_threads_are_all_written(bench: Bench) -> None:
     jobs = [[bench.held() for _ in range(100)] for _ in range(8)]
     threads = [
         threading.Thread(target=lambda mine=mine: [bench.end(h) for h in mine]) for mine in jobs
@@ -310,8 +310,8 @@ def test_what_was_written_in_place_of_it_is_what_counts(bench: Bench) -> None:
     bench.end(bad)
     bench.settle()
     assert bench.counters.of() == {"failed.rejected": 1}
-    (settled,) = eventually(lambda: bench.followed)
-    assert settled.verdict.status is JobStatus.FAILED
+    (finished,) = eventually(lambda: bench.followed)
+    assert finished.transition.status is JobStatus.FAILED
 
 
 def test_an_outcome_that_cannot_be_stored_in_any_way_ends_no_thread(bench: Bench) -> None:
@@ -367,7 +367,7 @@ def test_counts_that_get_lost_hold_up_nothing(bench: Bench) -> None:
 
 
 def test_a_failure_in_what_follows_is_left_to_the_sweep(bench: Bench) -> None:
-    def fail(_: Sequence[Settled]) -> None:
+    def fail(_: Sequence[Finished]) -> None:
         raise RuntimeError("as asked")
 
     bench.follow = fail

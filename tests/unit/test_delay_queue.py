@@ -107,3 +107,21 @@ def test_after_stop_nothing_is_taken_or_done(later: DelayQueue[str], seen: Seen)
     assert not later.add("y", 0)
     time.sleep(0.1)  # nothing can be polled for: nothing should happen
     assert seen.items == []
+
+
+def test_many_are_added_at_once_each_with_its_own_time(later: DelayQueue[str], seen: Seen) -> None:
+    assert later.add_many([("b", 0.05), ("far", 11), ("a", 0.0), ("c", 0.06)]) == 3
+    assert eventually(lambda: len(seen.items) == 3)
+    assert seen.items == ["a", "b", "c"]
+
+
+def test_of_many_added_at_once_only_so_many_are_taken(later: DelayQueue[str]) -> None:
+    assert later.add_many([(str(i), 9) for i in range(8)]) == 5
+
+
+def test_many_that_come_due_one_by_one_are_done_by_few_calls(seen: Seen) -> None:
+    later = DelayQueue(seen)
+    later.add_many([(str(i), i / 10_000) for i in range(1_000)])
+    assert eventually(lambda: len(seen.items) == 1_000)
+    assert len(seen.lists) <= 30
+    later.stop()

@@ -8,19 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.job import Job, Outcome, Stranded, Verdict, judge_stranded
+from service.job import Job, Outcome, Stranded, Transition, transition_after_death
 from service.metrics.counts import RUN_BUCKETS, WAIT_BUCKETS, observe
 from service.store import Deltas
-from tests.factories import NOW, ahead, make_job, seconds, verdict
+from tests.factories import NOW, ahead, make_job, seconds, transition
 
 
-def counted(job: Job, decided: Verdict) -> dict[str, float]:
+def counted(job: Job, decided: Transition) -> dict[str, float]:
     deltas = Deltas()
     observe(deltas, job, decided)
     return dict(deltas.by_document.get("email", {}))
 
 
-def totals(job: Job, decided: Verdict) -> dict[str, float]:
+def totals(job: Job, decided: Transition) -> dict[str, float]:
     """Without the histograms."""
     return {k: v for k, v in counted(job, decided).items() if not k.startswith(("wait.", "run."))}
 
@@ -47,23 +47,23 @@ def test_an_attempt_counts_as_what_became_of_its_job(
     job: dict[str, Any], outcome: Outcome, expected: dict[str, float]
 ) -> None:
     claimed = make_job(**job)
-    assert totals(claimed, verdict(outcome, claimed)) == expected
+    assert totals(claimed, transition(outcome, claimed)) == expected
 
 
 def test_a_third_crash_counts_as_a_failure_by_crash() -> None:
     job = make_job(attempts=3)
-    decided = judge_stranded(Stranded(job, crashes=2, held=1), NOW)
+    decided = transition_after_death(Stranded(job, crashes=2, held=1), NOW)
     assert counted(job, decided) == {"failed.crash": 1, "retried": 1}
 
 
 def test_what_was_given_back_for_a_death_in_company_counts_as_nothing() -> None:
     job = make_job(attempts=2, deaths=1)
-    assert counted(job, judge_stranded(Stranded(job, crashes=1, held=9), NOW)) == {}
+    assert counted(job, transition_after_death(Stranded(job, crashes=1, held=9), NOW)) == {}
 
 
 def test_waiting_runs_from_due_to_started_and_running_from_there_to_the_end() -> None:
     job = make_job(next_attempt_at=NOW)
-    decided = verdict(Outcome.COMPLETED, job, started_at=ahead(0.3), finished_at=ahead(0.34))
+    decided = transition(Outcome.COMPLETED, job, started_at=ahead(0.3), finished_at=ahead(0.34))
     found = counted(job, decided)
     assert found["wait.sum"] == pytest.approx(0.3)
     assert found["run.sum"] == pytest.approx(0.04)
@@ -73,7 +73,7 @@ def test_waiting_runs_from_due_to_started_and_running_from_there_to_the_end() ->
 @given(st.floats(0, 10_000))
 def test_a_time_is_counted_in_the_first_bucket_that_holds_it(wait: float) -> None:
     job = make_job(next_attempt_at=NOW - seconds(wait))
-    found = counted(job, verdict(Outcome.COMPLETED, job, started_at=NOW))
+    found = counted(job, transition(Outcome.COMPLETED, job, started_at=NOW))
     (bucket,) = (int(k.removeprefix("wait.b.")) for k in found if k.startswith("wait.b."))
     bounds = (*WAIT_BUCKETS, float("inf"))
     exact = seconds(wait).total_seconds()  # whole microseconds
@@ -83,13 +83,13 @@ def test_a_time_is_counted_in_the_first_bucket_that_holds_it(wait: float) -> Non
 
 def test_a_clock_that_went_back_counts_no_negative_time() -> None:
     job = make_job(next_attempt_at=ahead(5))
-    found = counted(job, verdict(Outcome.COMPLETED, job))
+    found = counted(job, transition(Outcome.COMPLETED, job))
     assert found["wait.sum"] == found["run.sum"] == 0
 
 
 def test_a_crash_has_no_times() -> None:
     job = make_job()
-    decided = judge_stranded(Stranded(job, crashes=0, held=1), NOW)
+    decided = transition_after_death(Stranded(job, crashes=0, held=1), NOW)
     assert not [k for k in counted(job, decided) if k.startswith(("wait", "run"))]
 
 

@@ -175,7 +175,7 @@ def test_a_result_takes_bytes_until_it_is_written() -> None:
     registry = roomy()
     (held,) = hold(registry, 1, WAITS, size=1_000)
     registry.free_place(held, 499_500)
-    registry.free_place(held, 499_500)  # of several endings the first one counts
+    registry.free_place(held, 499_500)  # of several attempt_results the first one counts
     assert (registry.room(WAITS), registry.room_bytes) == (0, 0)
     registry.remove([held])
     registry.remove([held])

@@ -19,7 +19,7 @@ import structlog
 
 from service.clock import ServerClock
 from service.errors import Cancelled, Reject, RetryLater
-from service.job import Ending, Outcome
+from service.job import AttemptResult, Outcome
 from service.worker.fleet.lease import Lease
 from service.worker.registry import Held, Registry
 from service.worker.running.results import MAX_RESULT_BYTES
@@ -29,13 +29,13 @@ from tests.factories import done, done_async, eventually, make_held, make_type
 
 
 class Bench:
-    """A runner, and the endings that it handed over."""
+    """A runner, and the attempt_results that it handed over."""
 
     def __init__(self) -> None:
         self.registry = Registry(8, 100, [make_type()])
         self.lease = Lease(60)
         self.lease.renew(time.monotonic())
-        self.endings: list[tuple[Held, Ending]] = []
+        self.attempt_results: list[tuple[Held, AttemptResult]] = []
         self.progress: list[Any] = []
         self.clock = ServerClock()
         self.runner = Runner(
@@ -50,20 +50,22 @@ class Bench:
     def _on_progress(self, _held: Held, value: Any) -> None:
         self.progress.append(value)
 
-    def _put(self, held: Held, ending: Ending) -> None:
-        self.endings.append((held, ending))
+    def _put(self, held: Held, attempt_result: AttemptResult) -> None:
+        self.attempt_results.append((held, attempt_result))
 
     def hold(self, handler: Callable[..., Any], **job: Any) -> Held:
         held = make_held(make_type(handler=handler), **job)
         self.registry.add([held])
         return held
 
-    def run(self, handler: Callable[..., Any], **job: Any) -> Ending:
+    def run(self, handler: Callable[..., Any], **job: Any) -> AttemptResult:
         """Runs one job to its end."""
         held = self.hold(handler, **job)
         self.runner.run(held.job.id)
-        ((_, ending),) = eventually(lambda: [e for e in self.endings if e[0] is held])
-        return ending
+        ((_, attempt_result),) = eventually(
+            lambda: [e for e in self.attempt_results if e[0] is held]
+        )
+        return attempt_result
 
 
 @pytest.fixture
@@ -289,7 +291,7 @@ def test_hundreds_of_asynchronous_runs_wait_at_once_and_hold_no_thread(bench: Be
     for _ in range(300):
         bench.runner.run(bench.hold(waits).job.id)
     assert threading.active_count() <= before
-    eventually(lambda: len(bench.endings) == 300)
+    eventually(lambda: len(bench.attempt_results) == 300)
     assert time.monotonic() - began < 3
 
 
@@ -340,7 +342,7 @@ def test_a_handler_knows_the_time_by_the_servers_clock(bench: Bench) -> None:
 @both_kinds
 def test_what_a_handler_logs_tells_its_job(bench: Bench, kind: Any) -> None:
     end = bench.run(kind(lambda _p, _c: structlog.contextvars.get_contextvars()), attempts=2)
-    (held, _) = bench.endings[0]
+    (held, _) = bench.attempt_results[0]
     assert (end.result["event_id"], end.result["attempt"]) == (held.job.id, 2)
     assert structlog.contextvars.get_contextvars() == {}
 
@@ -361,12 +363,12 @@ def test_a_job_starts_once(bench: Bench) -> None:
     held = bench.hold(done)
     bench.runner.run(held.job.id)
     bench.runner.run(held.job.id)
-    assert len(bench.endings) == 1
+    assert len(bench.attempt_results) == 1
 
 
 def test_a_job_that_is_not_held_does_not_start(bench: Bench) -> None:
     bench.runner.run("unknown")
-    assert bench.endings == []
+    assert bench.attempt_results == []
 
 
 def test_with_a_lapsed_lease_nothing_starts_and_all_is_given_back(bench: Bench) -> None:
@@ -374,7 +376,7 @@ def test_with_a_lapsed_lease_nothing_starts_and_all_is_given_back(bench: Bench) 
     held = [bench.hold(lambda _p, _c: ran.append(1)) for _ in range(3)]
     bench.lease.renew(time.monotonic() - 61)
     bench.runner.run(held[0].job.id)
-    assert [e.outcome for _, e in bench.endings] == [Outcome.UNSTARTED] * 3
+    assert [e.outcome for _, e in bench.attempt_results] == [Outcome.UNSTARTED] * 3
     assert ran == []
 
 
@@ -382,7 +384,7 @@ def test_a_process_that_stops_starts_nothing(bench: Bench) -> None:
     held = bench.hold(done)
     bench.runner.stopping.set()
     bench.runner.run(held.job.id)
-    assert [e.outcome for _, e in bench.endings] == [Outcome.UNSTARTED]
+    assert [e.outcome for _, e in bench.attempt_results] == [Outcome.UNSTARTED]
 
 
 @pytest.mark.parametrize("handler", [done, done_async])
@@ -409,7 +411,7 @@ def test_what_runs_is_given_back_and_its_task_ends(bench: Bench) -> None:
     bench.runner.run(held.job.id)
     eventually(lambda: held.task is not None)
     assert bench.runner.give_back_running() == 1
-    assert bench.endings[0][1].outcome is Outcome.RELEASED
+    assert bench.attempt_results[0][1].outcome is Outcome.RELEASED
     assert ended.wait(5)
 
 
@@ -433,7 +435,7 @@ def test_what_was_given_back_before_its_task_began_never_begins(bench: Bench) ->
 def test_a_stuck_run_ends_as_a_timeout(bench: Bench) -> None:
     held = bench.hold(done, time_limit_ms=500)
     bench.runner.end_stuck(held)
-    assert bench.endings[0][1].outcome is Outcome.TIMEOUT
+    assert bench.attempt_results[0][1].outcome is Outcome.TIMEOUT
 
 
 def test_a_blocked_loop_is_interrupted_once_somebody_is_beyond_the_limit(
@@ -451,8 +453,8 @@ def test_a_blocked_loop_is_interrupted_once_somebody_is_beyond_the_limit(
 
     def interrupted() -> bool:
         bench.runner.interrupt_blocked_loop()
-        return bool(bench.endings)
+        return bool(bench.attempt_results)
 
     eventually(interrupted)
-    assert bench.endings[0][1].outcome is Outcome.TIMEOUT
+    assert bench.attempt_results[0][1].outcome is Outcome.TIMEOUT
     assert bench.run(done_async).outcome is Outcome.COMPLETED

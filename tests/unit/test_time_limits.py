@@ -98,10 +98,10 @@ class Bench:
             assert is_free(condition)
         assert structlog.contextvars.get_contextvars() == {}
         assert self.runner.limits._permits == {}
-        ((held, ending),) = self.committer._ended
+        ((held, attempt_result),) = self.committer._ended
         assert held is self.held
         assert not held.has_place
-        return ending.outcome
+        return attempt_result.outcome
 
 
 def is_free(condition: Any) -> bool:

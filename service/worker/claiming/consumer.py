@@ -22,7 +22,7 @@ from service.catalog import EventType
 from service.crash import crash_point
 from service.errors import StoreUnavailable
 from service.ids import is_id
-from service.job import Ending, Hint, Job, Outcome, judge
+from service.job import AttemptResult, Hint, Job, Outcome, transition_after
 from service.metrics.counts import WORKER_COUNTS
 from service.queue.broker import PulseBroker
 from service.queue.messages import hint_message, job_id_of
@@ -348,8 +348,8 @@ class JobConsumer(Consumer):
         self._supply.registry.add(held)
         self._ready.extend(h.message for h in held)
         if others:
-            unstarted = Ending(Outcome.UNSTARTED, self._supply.clock.now())
-            batch = [(job, judge(job, unstarted, 0)) for job in others]
+            unstarted = AttemptResult(Outcome.UNSTARTED, self._supply.clock.now())
+            batch = [(job, transition_after(job, unstarted, 0)) for job in others]
             finish(self._supply.store, self._supply.counters, batch)
         return Won({h.job.id for h in held}, {job.id for job in jobs if job.size is None})
 

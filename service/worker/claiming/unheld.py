@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from service.job import Ending, Hint, JobStatus, Outcome, judge
+from service.job import AttemptResult, Hint, JobStatus, Outcome, transition_after
 from service.worker.claiming.supply import Supply
 from service.worker.finishing.finisher import finish
 
@@ -34,10 +34,10 @@ def release_unheld(supply: Supply) -> list[Hint]:
     if not jobs:
         return []
     _log.warning("%d jobs whose claim got lost are given back", len(jobs))
-    ending = Ending(Outcome.UNSTARTED, supply.clock.now())
-    batch = [(job, judge(job, ending, 0)) for job in jobs]
+    attempt_result = AttemptResult(Outcome.UNSTARTED, supply.clock.now())
+    batch = [(job, transition_after(job, attempt_result, 0)) for job in jobs]
     given_back = finish(supply.store, supply.counters, batch)
-    return [job.hint for job, verdict in given_back if verdict.status is JobStatus.PENDING]
+    return [job.hint for job, transition in given_back if transition.status is JobStatus.PENDING]
 
 
 def _unheld(supply: Supply, claims: Mapping[str, str]) -> list[str]:

@@ -1,1 +1,1 @@
-"""How outcomes are written, counted and acked."""
+"""How outcomes are written and counted, and what follows from them."""

@@ -13,6 +13,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import redis
 
@@ -20,34 +21,37 @@ from service.crash import crash_point
 from service.errors import StoreUnavailable
 from service.job import (
     FINAL,
-    Ending,
+    AttemptResult,
     JobStatus,
     Outcome,
-    Verdict,
+    Transition,
     delay_after,
-    judge,
+    transition_after,
     unstorable,
 )
-from service.metrics.counts import WORKER_COUNTS, observe
 from service.queue.broker import FINISHED_CHANNEL, PulseBroker
-from service.store import Counters, Deltas, JobStore
+from service.store import Counters, JobStore
+from service.worker.finishing.finisher import finish
 from service.worker.registry import Held, Registry
 
 _log = logging.getLogger(__name__)
 _MOST = 500
 _RETRY_SECONDS = (0.1, 2.0)
 
+_Ended = tuple[Held, Transition]
+
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class Finished:
     """A job whose outcome is written."""
 
     held: Held
-    verdict: Verdict
+    transition: Transition
 
 
 class Committer(threading.Thread):
-    """Takes endings from any thread, in order; `after(settled)` is told what stands in MongoDB."""
+    """Takes attempt results from any thread, in order; `after(finished)` is told what stands in
+    MongoDB."""
 
     def __init__(
         self,
@@ -55,23 +59,24 @@ class Committer(threading.Thread):
         counters: Counters,
         broker: PulseBroker,
         registry: Registry,
-        after: Callable[[Sequence[Settled]], None],
+        after: Callable[[Sequence[Finished]], None],
     ) -> None:
         super().__init__(name="committer", daemon=True)
         self._store, self._counters, self._broker = store, counters, broker
         self._registry, self._after = registry, after
         self._rng = random.Random()
-        self._ended: deque[tuple[Held, Ending]] = deque()
+        self._pause = _RETRY_SECONDS[0]
+        self._ended: deque[tuple[Held, AttemptResult]] = deque()
         self._wake = threading.Event()
         self._idle = threading.Event()
         self._idle.set()
         self._stopped = False
 
-    def put(self, held: Held, ending: Ending) -> None:
-        """Hands over how a job's run ended. Of several endings the first one counts."""
-        self._registry.free_place(held, ending.result_bytes)
+    def put(self, held: Held, attempt_result: AttemptResult) -> None:
+        """Hands over the result of an attempt. Of several the first one counts."""
+        self._registry.free_place(held, attempt_result.result_bytes)
         self._idle.clear()
-        self._ended.append((held, ending))
+        self._ended.append((held, attempt_result))
         if not self._wake.is_set():
             self._wake.set()
 
@@ -94,34 +99,30 @@ class Committer(threading.Thread):
                 self._idle.clear()
                 self._wake.set()
 
-    def _take(self) -> list[Settled]:
+    def _take(self) -> list[_Ended]:
         """The next batch. Two claims of one job, as after a freeze, are never in one: what was
         fenced off is told by the job's id."""
-        batch: list[Settled] = []
+        batch: list[_Ended] = []
         ids: set[str] = set()
         while self._ended and len(batch) < _MOST and self._ended[0][0].job.id not in ids:
-            held, ending = self._ended.popleft()
+            held, attempt_result = self._ended.popleft()
             if held.settled:
                 continue
             held.settled = True
             ids.add(held.job.id)
-            delay_ms = delay_after(held.job, ending, held.type.backoff, self._rng)
+            delay_ms = delay_after(held.job, attempt_result, held.type.backoff, self._rng)
             held.job.cancel_requested = held.job.cancel_requested or held.cancelled
-            batch.append(Settled(held, judge(held.job, ending, delay_ms)))
+            batch.append((held, transition_after(held.job, attempt_result, delay_ms)))
         return batch
 
-    def _commit(self, batch: list[Settled]) -> None:
+    def _commit(self, batch: list[_Ended]) -> None:
         """Its caller keeps no reference to the batch: it may be all that the process holds, and
         would stay beside what is claimed next."""
         if not batch:
             return
         crash_point("worker.before_commit")
-        counts = _counts(batch)
-        written = self._write(batch)
-        crash_point("worker.after_commit")
-        # At once: what dies before this leaves the batch uncounted.
-        self._count(counts if written == batch else _counts(written), len(batch) - len(written))
-        self._registry.remove(s.held for s in batch)
+        written = self._finish(batch)
+        self._registry.remove(held for held, _ in batch)
         self._tell_redis(batch, written)
         crash_point("worker.after_ack")
         try:
@@ -129,60 +130,36 @@ class Committer(threading.Thread):
         except Exception:
             _log.exception("what follows from an outcome is left to the sweep")
 
-    def _write(self, batch: Sequence[Settled]) -> list[Settled]:
-        """What stands in MongoDB afterwards: all but what was fenced off."""
-        try:
-            return self._write_when_possible(batch)
-        except Exception:  # one outcome that can't be stored must not hold up its neighbours
-            if len(batch) > 1:
-                return [settled for one in batch for settled in self._write([one])]
-            _log.exception("an outcome can't be stored")
-            return self._write_instead(batch[0])
+    def _finish(self, batch: Sequence[_Ended]) -> list[Finished]:
+        """What stands in MongoDB afterwards. It waits for MongoDB, but not at the process's end."""
+        self._pause = _RETRY_SECONDS[0]
+        standing = finish(
+            self._store,
+            self._counters,
+            [(held.job, transition) for held, transition in batch],
+            count_fenced_as="fenced",
+            unavailable=self._is_worth_waiting,
+            instead=unstorable,
+        )
+        by_id = {held.job.id: held for held, _ in batch}
+        return [Finished(by_id[job.id], transition) for job, transition in standing]
 
-    def _write_instead(self, settled: Settled) -> list[Settled]:
-        try:
-            instead = Settled(settled.held, unstorable(settled.verdict))
-            return self._write_when_possible([instead])
-        except Exception:
-            _log.exception("a job can't be ended: its document takes nothing more")
-            return []
+    def _is_worth_waiting(self, error: StoreUnavailable, jobs: int) -> bool:
+        if self._stopped:
+            _log.error("%d outcomes could not be written: %s", jobs, error)
+            return False
+        _log.warning("outcomes wait for MongoDB: %s", error)
+        time.sleep(self._rng.uniform(self._pause / 2, self._pause))
+        self._pause = min(2 * self._pause, _RETRY_SECONDS[1])
+        return True
 
-    def _write_when_possible(self, batch: Sequence[Settled]) -> list[Settled]:
-        pause = _RETRY_SECONDS[0]
-        while True:
-            try:
-                fenced = self._store.outcomes.finish([(s.held.job, s.verdict) for s in batch])
-                return [s for s in batch if s.held.job.id not in fenced]
-            except StoreUnavailable as error:
-                if self._stopped:
-                    _log.error("%d outcomes could not be written: %s", len(batch), error)
-                    return []
-                _log.warning("outcomes wait for MongoDB: %s", error)
-                time.sleep(self._rng.uniform(pause / 2, pause))
-                pause = min(2 * pause, _RETRY_SECONDS[1])
-
-    def _count(self, deltas: Deltas, fenced: int) -> None:
-        if fenced:
-            _log.warning("%d late outcomes were fenced off", fenced)
-            deltas.add(WORKER_COUNTS, "fenced", fenced)
-        try:
-            self._counters.add(deltas)
-        except StoreUnavailable as error:
-            _log.warning("a batch was not counted: %s", error)
-
-    def _tell_redis(self, batch: Sequence[Settled], written: Sequence[Settled]) -> None:
+    def _tell_redis(self, batch: Sequence[_Ended], written: Sequence[Finished]) -> None:
         """Acks, wakes who waits for a result, and offers what was given back to other workers."""
-        keys: dict[tuple[str, bool], list[str | bytes]] = defaultdict(list)
-        for held in (settled.held for settled in batch):
-            if held.message_key is not None:
-                keys[held.message.queue_name, held.popped].append(held.message_key)
-        finals = [s.held.job.id for s in written if s.verdict.status in FINAL]
-        released = [s.held.job.hint for s in written if _is_given_back(s.verdict)]
+        finals = [s.held.job.id for s in written if s.transition.status in FINAL]
+        released = [s.held.job.hint for s in written if _is_given_back(s.transition)]
         try:
             pipeline = self._broker.client.pipeline(transaction=False)
-            for (queue, popped), ids in keys.items():
-                ack = self._broker.forget_many if popped else self._broker.ack_many
-                ack(pipeline, queue, ids)
+            self._ack(pipeline, batch)
             if finals:
                 pipeline.publish(FINISHED_CHANNEL, ",".join(finals))
             pipeline.execute()
@@ -192,14 +169,16 @@ class Committer(threading.Thread):
             # Late acks cost only duplicates, and the sweep dispatches what has no message.
             _log.warning("Redis was not told of %d outcomes: %s", len(batch), error)
 
+    def _ack(self, pipeline: Any, batch: Sequence[_Ended]) -> None:
+        keys: dict[tuple[str, bool], list[str | bytes]] = defaultdict(list)
+        for held, _ in batch:
+            if held.message_key is not None:
+                keys[held.message.queue_name, held.popped].append(held.message_key)
+        for (queue, popped), ids in keys.items():
+            ack = self._broker.forget_many if popped else self._broker.ack_many
+            ack(pipeline, queue, ids)
 
-def _counts(batch: Sequence[Settled]) -> Deltas:
-    deltas = Deltas()
-    for settled in batch:
-        observe(deltas, settled.held.job, settled.verdict)
-    return deltas
 
-
-def _is_given_back(verdict: Verdict) -> bool:
-    given_back = verdict.outcome in (Outcome.UNSTARTED, Outcome.RELEASED)
-    return given_back and verdict.status is JobStatus.PENDING
+def _is_given_back(transition: Transition) -> bool:
+    given_back = transition.outcome in (Outcome.UNSTARTED, Outcome.RELEASED)
+    return given_back and transition.status is JobStatus.PENDING

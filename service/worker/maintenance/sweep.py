@@ -11,21 +11,20 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from service.crash import crash_point
-from service.errors import InvalidEvent, StoreUnavailable
-from service.job import Hint, Job, JobStatus, Priority, Verdict, judge_stranded
+from service.errors import StoreUnavailable
+from service.job import Hint, JobStatus, Priority, Transition, transition_after_death
 from service.queue.broker import DEAD_LETTER_QUEUE, PulseBroker
+from service.queue.letters import bundled
 from service.queue.messages import job_id_of
 from service.store import Counters, JobStore, WorkerStore
-from service.worker.finishing.finisher import finish
+from service.worker.finishing.finisher import JobTransition, finish
 
 _log = logging.getLogger(__name__)
 DISPATCH_AFTER = timedelta(seconds=1)
 """How long a due job's message may be under way before it counts as lost."""
 _DEAD_LETTER_AFTER = timedelta(seconds=5)
 _DISPATCH_MOST = 2_000
-_DEAD_LETTERS_MOST = 100
-
-_Judged = tuple[Job, Verdict]
+_DEAD_LETTERS_MOST = 5_000
 
 
 def rescue(
@@ -48,7 +47,7 @@ def rescue(
     for worker in workers.dead_among(store.held.holders(), believe_heartbeats):
         try:
             for rescued in _rescue_from(worker, store, counters, now):
-                hints += [job.hint for job, verdict in rescued if _may_run_again(verdict)]
+                hints += [job.hint for job, transition in rescued if _may_run_again(transition)]
         except Exception:
             _log.exception("a dead worker's jobs are not all rescued", extra={"worker": worker})
     return hints
@@ -56,42 +55,29 @@ def rescue(
 
 def _rescue_from(
     worker: str, store: JobStore, counters: Counters, now: datetime
-) -> Iterator[list[_Judged]]:
+) -> Iterator[list[JobTransition]]:
     """What of the worker's jobs is rescued, some hundreds at a time: no command takes longer
     the more it held. How many that were is noted before."""
     store.held.rescues.begin(worker)
     after = ""
     while stranded := store.held.stranded(worker, after=after):
         after = stranded[-1].job.id
-        rescued = _finish([(s.job, judge_stranded(s, now)) for s in stranded], store, counters)
+        batch = [(s.job, transition_after_death(s, now)) for s in stranded]
+        rescued = finish(store, counters, batch, count_as="rescued", unavailable=_leave)
         _log.warning("rescued %d jobs of a dead worker", len(rescued), extra={"worker": worker})
         yield rescued
         crash_point("sweep.after_chunk")
     store.held.rescues.end(worker)
 
 
-def _finish(batch: list[_Judged], store: JobStore, counters: Counters) -> list[_Judged]:
-    """Those that are rescued now. One that MongoDB refuses doesn't hold up its neighbours."""
-    try:
-        return finish(store, counters, batch, count_as="rescued")
-    except StoreUnavailable as error:
-        _log.warning("%d jobs of a dead worker are left for now: %s", len(batch), error)
-        return []
-    except InvalidEvent:
-        if len(batch) == 1:
-            _log.exception("a job can't be rescued", extra={"event_id": batch[0][0].id})
-            return []
-    middle = len(batch) // 2
-    return [
-        judged
-        for half in (batch[:middle], batch[middle:])
-        for judged in _finish(half, store, counters)
-    ]
+def _leave(error: StoreUnavailable, jobs: int) -> bool:
+    _log.warning("%d jobs of a dead worker are left for now: %s", jobs, error)
+    return False
 
 
-def _may_run_again(verdict: Verdict) -> bool:
+def _may_run_again(transition: Transition) -> bool:
     """Whether just anybody may; suspects are looked for by themselves."""
-    return verdict.status is JobStatus.PENDING and verdict.company is None
+    return transition.status is JobStatus.PENDING and transition.company is None
 
 
 def is_needed(
@@ -137,11 +123,16 @@ def send_dead_letters(store: JobStore, broker: PulseBroker, actor: str, now: dat
     waiting = store.dead_letters.undelivered(now - _DEAD_LETTER_AFTER, _DEAD_LETTERS_MOST)
     if not waiting or broker.client.llen(f"{broker.namespace}:{DEAD_LETTER_QUEUE}"):
         return 0
-    for job in waiting:
-        message = {"args": [job["_id"]], "actor_name": job["type"], "queue_name": job["queue"]}
-        retries = {"retries": job["attempts"] - 1, "max_retries": job["max_attempts"] - 1}
-        broker.get_actor(actor).send(message, retries)
+    letters = [_letter(broker.get_actor(actor), job) for job in waiting]
+    broker.enqueue_together(bundled(letters))
     return len(waiting)
+
+
+def _letter(actor: Any, job: dict[str, Any]) -> Any:
+    """As `Retries` would send it."""
+    message = {"args": [job["_id"]], "actor_name": job["type"], "queue_name": job["queue"]}
+    tries = {"retries": job["attempts"] - 1, "max_retries": job["max_attempts"] - 1}
+    return actor.message(message, tries)
 
 
 def clear_orphans(store: JobStore, broker: PulseBroker, queue: str) -> int:

@@ -1,4 +1,4 @@
-"""What the end of a handler means: its result or its exception as an `Ending`."""
+"""What the end of a handler means: its result or its exception as an `AttemptResult`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import dramatiq
 import orjson
 
 from service.errors import Cancelled, Reject, RetryLater
-from service.job import Ending, Outcome
+from service.job import AttemptResult, Outcome
 from service.worker.registry import Held
 from service.worker.running.plain_json import encoded
 
@@ -22,18 +22,18 @@ _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 """The escape of a NUL in JSON; after an odd backslash it is only text that looks like it."""
 
 
-def completed(result: Any, at: datetime, started_at: datetime) -> Ending:
+def completed(result: Any, at: datetime, started_at: datetime) -> AttemptResult:
     """Of a handler that returned this."""
     try:
         text = encoded(result)
     except TypeError as error:
-        return Ending(
+        return AttemptResult(
             Outcome.REJECTED, at, message=f"the result is not JSON: {error}", started_at=started_at
         )
     if len(text) > MAX_RESULT_BYTES or _NUL.search(text):
         message = f"the result has NUL characters or more than {MAX_RESULT_BYTES} bytes"
-        return Ending(Outcome.REJECTED, at, message=message, started_at=started_at)
-    return Ending(
+        return AttemptResult(Outcome.REJECTED, at, message=message, started_at=started_at)
+    return AttemptResult(
         Outcome.COMPLETED,
         at,
         orjson.loads(text),
@@ -42,18 +42,18 @@ def completed(result: Any, at: datetime, started_at: datetime) -> Ending:
     )
 
 
-def failed(error: BaseException, at: datetime, started_at: datetime) -> Ending:
+def failed(error: BaseException, at: datetime, started_at: datetime) -> AttemptResult:
     """Of a handler that raised this."""
     message = _storable(f"{type(error).__name__}: {_text(error)}")
     match error:
         case Cancelled():
-            return Ending(Outcome.CANCELLED, at, started_at=started_at)
+            return AttemptResult(Outcome.CANCELLED, at, started_at=started_at)
         case Reject():
-            return Ending(
+            return AttemptResult(
                 Outcome.REJECTED, at, message=_storable(_text(error)), started_at=started_at
             )
         case RetryLater():
-            return Ending(
+            return AttemptResult(
                 Outcome.ERROR,
                 at,
                 message=_storable(_text(error)),
@@ -61,7 +61,7 @@ def failed(error: BaseException, at: datetime, started_at: datetime) -> Ending:
                 started_at=started_at,
             )
         case dramatiq.Retry() if error.delay is not None:
-            return Ending(
+            return AttemptResult(
                 Outcome.ERROR,
                 at,
                 message=message,
@@ -69,7 +69,7 @@ def failed(error: BaseException, at: datetime, started_at: datetime) -> Ending:
                 started_at=started_at,
             )
     _log.info("attempt failed", exc_info=error)
-    return Ending(Outcome.ERROR, at, message=message, started_at=started_at)
+    return AttemptResult(Outcome.ERROR, at, message=message, started_at=started_at)
 
 
 def _text(error: BaseException) -> str:
@@ -93,15 +93,15 @@ def _storable(text: str) -> str:
     return text[:2_000].encode("utf-8", "replace").decode()
 
 
-def timed_out(held: Held, at: datetime, started_at: datetime) -> Ending:
+def timed_out(held: Held, at: datetime, started_at: datetime) -> AttemptResult:
     """Of a run beyond its time limit."""
     message = f"ran beyond its time limit of {held.job.time_limit_ms} ms"
-    return Ending(Outcome.TIMEOUT, at, message=message, started_at=started_at)
+    return AttemptResult(Outcome.TIMEOUT, at, message=message, started_at=started_at)
 
 
-def stuck(held: Held, at: datetime) -> Ending:
+def stuck(held: Held, at: datetime) -> AttemptResult:
     """Of a run that could not be interrupted: it, or others for it, are beyond a time limit."""
     if time.monotonic() >= held.deadline:
         return timed_out(held, at, held.job.started_at)
     message = "blocked the event loop until others were beyond their time limit"
-    return Ending(Outcome.TIMEOUT, at, message=message, started_at=held.job.started_at)
+    return AttemptResult(Outcome.TIMEOUT, at, message=message, started_at=held.job.started_at)

@@ -1,4 +1,4 @@
-"""Runs handlers: a job in, an `Ending` out.
+"""Runs handlers: a job in, an `AttemptResult` out.
 
 A synchronous handler runs in the Dramatiq worker thread that has its message. An asynchronous one
 is handed to the process's one event loop and the thread goes on: the outcome is handed over when
@@ -21,7 +21,7 @@ from dramatiq.middleware import TimeLimitExceeded
 
 from service.clock import ServerClock
 from service.crash import crash_point
-from service.job import Ending, Outcome
+from service.job import AttemptResult, Outcome
 from service.worker.fleet.lease import Lease
 from service.worker.registry import Held, Registry
 from service.worker.running.event_loop import LoopThread
@@ -91,7 +91,7 @@ class Runner:
         registry: Registry,
         lease: Lease,
         clock: ServerClock,
-        put: Callable[[Held, Ending], None],
+        put: Callable[[Held, AttemptResult], None],
         on_progress: Callable[[Held, Any], None],
         *,
         limits: TimeLimits,
@@ -111,7 +111,7 @@ class Runner:
         if held is None:
             return
         if held.cancelled:  # asked for before it began: its attempt is not even charged
-            self._put(held, Ending(Outcome.UNSTARTED, self._clock.now()))
+            self._put(held, AttemptResult(Outcome.UNSTARTED, self._clock.now()))
         elif held.type.is_async:
             self.loop.submit(held)
         else:
@@ -120,13 +120,13 @@ class Runner:
     def give_back_waiting(self) -> None:
         """Gives back all that hasn't started; that costs no attempt."""
         for held in self._registry.drop_waiting():
-            self._put(held, Ending(Outcome.UNSTARTED, self._clock.now()))
+            self._put(held, AttemptResult(Outcome.UNSTARTED, self._clock.now()))
 
     def give_back_running(self) -> int:
         """Gives back what still runs; its late outcome won't count. How many jobs that were."""
         running, now = self._registry.running(), self._clock.now()
         for held in running:
-            self._put(held, Ending(Outcome.RELEASED, now, message="the worker stopped"))
+            self._put(held, AttemptResult(Outcome.RELEASED, now, message="the worker stopped"))
             if held.task is not None:
                 self.loop.cancel(held.task)
         return len(running)
@@ -149,10 +149,10 @@ class Runner:
     def _run_sync(self, held: Held) -> None:
         started_at = self._clock.now()
         with structlog.contextvars.bound_contextvars(**_log_fields(held)):
-            ending = self._ending(held, started_at)
-        self._put(held, ending)
+            attempt_result = self._attempt_result(held, started_at)
+        self._put(held, attempt_result)
 
-    def _ending(self, held: Held, started_at: datetime) -> Ending:
+    def _attempt_result(self, held: Held, started_at: datetime) -> AttemptResult:
         limit = self.limits.here()
         context = self._context(held, limit)
         try:
@@ -177,16 +177,18 @@ class Runner:
                 result = await held.type.handler(held.job.payload, self._context(held, limit))
             finally:
                 limit.refuse()
-            ending = completed(result, self._clock.now(), started_at)
+            attempt_result = completed(result, self._clock.now(), started_at)
         except TimeLimitExceeded:
-            ending = timed_out(held, self._clock.now(), started_at)
+            attempt_result = timed_out(held, self._clock.now(), started_at)
         except asyncio.CancelledError as error:
             late = time.monotonic() >= held.deadline
             at = self._clock.now()
-            ending = timed_out(held, at, started_at) if late else failed(error, at, started_at)
+            attempt_result = (
+                timed_out(held, at, started_at) if late else failed(error, at, started_at)
+            )
         except BaseException as error:
-            ending = failed(error, self._clock.now(), started_at)
-        self._put(held, ending)
+            attempt_result = failed(error, self._clock.now(), started_at)
+        self._put(held, attempt_result)
         limit.allow()
 
     def _context(self, held: Held, limit: Interruptible) -> Run:
