@@ -12,6 +12,7 @@ from service.store.documents import Retention
 from service.store.filters import Filter
 from service.store.mongo import Document
 from service.store.requests import ASKED, cancelling, retrying
+from service.store.ticks import ACCEPTED
 
 _RETRYABLE = ("failed", "cancelled")
 
@@ -37,9 +38,8 @@ class BulkChanges:
     def cancel(self, which: Filter, now: Callable[[], datetime], until: float) -> Iterator[Chunk]:
         """Cancels the pending ones (the first count of a chunk) and asks the processing ones to
         stop (the second), unless they were asked before."""
-        cancelled = Change(
-            _queries(which, "pending"), lambda: [{"$set": cancelling(now(), self._retention)}]
-        )
+        pending = [query | ACCEPTED for query in _queries(which, "pending")]
+        cancelled = Change(pending, lambda: [{"$set": cancelling(now(), self._retention)}])
         asked = Change(_unasked(which), lambda: [{"$set": {**ASKED, "updated_at": now()}}])
         return change_many(self._jobs, [cancelled, asked], until)
 

@@ -13,6 +13,7 @@ from service.store.filters import Filter
 from service.store.guard import mongo_errors
 from service.store.mongo import Document
 from service.store.payloads import OneByOne
+from service.store.ticks import ACCEPTED
 
 _PENDING: Document = {"status": "pending"}
 _MOST_COUNTED = 1_000_000
@@ -32,7 +33,7 @@ class Listing:
     ) -> tuple[list[Document], bool]:
         """Newest first, at most `limit`, only ids before `below`, and no more once they have
         `most_bytes`; and whether there is more."""
-        query, documents, size = which.query(below=below), list[Document](), 0
+        query, documents, size = which.query(below=below) | ACCEPTED, list[Document](), 0
         found = self._one_by_one.find(query, sort=[("_id", -1)], limit=limit + 1)
         with mongo_errors(), closing(found):
             for document, document_bytes in found:

@@ -34,6 +34,8 @@ from service.store.mongo import Document
 
 NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 """When what was only offered is due."""
+ACCEPTED: Document = {"unconfirmed": {"$exists": False}}
+"""For queries of clients: what is only offered is no event yet, and may never become one."""
 _DUE_FIELDS = {"next_run_at": 1, "size": 1}
 _MOST_UNCONFIRMED = 1_000
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,7 +15,7 @@ from service.catalog import Catalog
 from service.clock import ServerClock, from_ms, to_ms
 from service.errors import StoreUnavailable
 from service.job import Hint, Outcome
-from service.store import Counters, JobStore, WorkerStore
+from service.store import BulkChanges, Counters, Filter, JobStore, Listing, WorkerStore
 from service.store.schedules import Schedules
 from service.store.ticks import NEVER, Ticks
 from service.ticks import Timing
@@ -275,6 +276,30 @@ def dies_at(point: str) -> Callable[[str], None]:
             raise Died
 
     return crash_point
+
+
+def test_what_is_only_offered_is_neither_listed_nor_cancelled_so_that_nobody_retries_it(
+    schedules: Schedules,
+    leader: Callable[..., Scheduler],
+    database: Database[Any],
+    listing: Listing,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever retried one that is never chosen would have a tick run twice."""
+    which, bulk, until = Filter(labels={"schedule": "nightly"}), BulkChanges(database), 9.0
+    put(schedules)
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "crash_point", dies_at("schedules.after_offer"))
+        with pytest.raises(Died):
+            leader("dead").beat()
+    assert len(events(database)) == 1
+    assert listing.page(which, 9, None, 1_000_000) == ([], False)
+    assert list(bulk.cancel(which, lambda: NOW, time.monotonic() + until)) == []
+    leader("heir").beat()
+    page, _ = listing.page(which, 9, None, 1_000_000)
+    assert [event["tick_at"] for event in page] == [MINUTE]
+    chunks = bulk.cancel(which, lambda: NOW, time.monotonic() + until)
+    assert [(chunk.matched, chunk.counts) for chunk in chunks] == [(1, (1, 0))]
 
 
 def test_an_event_that_has_run_and_expired_before_its_leader_was_replaced_is_not_made_again(
