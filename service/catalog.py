@@ -133,6 +133,11 @@ class Catalog:
     def queues(self) -> list[str]:
         return sorted({t.queue for t in self})
 
+    @property
+    def types_by_queue(self) -> dict[str, list[str]]:
+        """The names of the types, by queue."""
+        return {queue: [t.name for t in self if t.queue == queue] for queue in self.queues}
+
 
 def _checked(name: str, handler: Handler, schema: Schema, options: dict[str, Any]) -> EventType:
     allowed = {"max_attempts", "backoff", "time_limit_ms", "queue"}

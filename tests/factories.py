@@ -7,18 +7,18 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from dramatiq.broker import MessageProxy
+import redis
 from marshmallow import Schema
 
 from service.catalog import AnyPayload, Catalog, EventType
 from service.clock import from_ms, to_ms
 from service.ids import new_id
 from service.job import AttemptResult, Hint, Job, NewEvent, Outcome, Transition, transition_after
-from service.queue.messages import hint_message
+from service.queue.lanes import Lanes
 from service.store import JobStore, Worker, WorkerStore
 from service.store.documents import new_document
 from service.store.new_jobs import Accepted
-from service.worker.registry import Held
+from service.worker.holding.job import InFlightJob
 
 Answer = TypeVar("Answer")
 
@@ -159,6 +159,16 @@ def make_hint(**over: Any) -> Hint:
     return Hint(**({"priority": "normal"} | fields | over))
 
 
+def hints_in(client: redis.Redis) -> list[Hint]:
+    """All hints that lie in Redis."""
+    return Lanes(client, "dramatiq", 1).all_hints()
+
+
+def put_hints(client: redis.Redis, hints: Sequence[Hint]) -> None:
+    """Puts hints into Redis, however many there are, and wakes who waits."""
+    Lanes(client, "dramatiq", 1).give_back(hints, wake=True)
+
+
 # event types and what a worker holds
 
 
@@ -186,11 +196,11 @@ def make_catalog(types: Sequence[EventType] = ()) -> Catalog:
     return catalog
 
 
-def make_held(event_type: EventType | None = None, *, key: bytes | None = None, **job: Any) -> Held:
+def make_held(event_type: EventType | None = None, **job: Any) -> InFlightJob:
     """A job as a worker holds it."""
     event_type = event_type or make_type()
     claimed_job = make_job(**({"type": event_type.name, "queue": event_type.queue} | job))
-    return Held(claimed_job, event_type, MessageProxy(hint_message(claimed_job.hint)), key)
+    return InFlightJob(claimed_job, event_type)
 
 
 def make_worker(worker_id: str = "worker-1", **over: Any) -> Worker:

@@ -25,10 +25,10 @@ def event_types() -> Catalog:
 def async_places(async_concurrency: int) -> int:
     """How many jobs of `simulate` a worker process runs at once, where that setting bounds them."""
     types = event_types()
-    from service.worker.registry import Registry
+    from service.worker.holding.capacity import Capacity
 
-    registry = Registry(threads=1, async_concurrency=async_concurrency, types=types)
-    return max(registry.room(t) for t in types if t.name == "simulate")
+    capacity = Capacity(threads=1, places=async_concurrency)
+    return max(capacity.room(t) for t in types if t.name == "simulate")
 
 
 @contextmanager
@@ -38,6 +38,7 @@ def sweep_on(stack: Stack) -> Iterator[Callable[[], None]]:
     from actors import dead_letter
     from service.worker.build import build_broker
     from service.worker.maintenance import sweep
+    from service.worker.maintenance.dispatch import dispatch
 
     settings = Settings(redis_url=stack.redis_server.url, mongodb_uri=stack.mongo_server.url)
     database = mongo.connect(settings)
@@ -47,10 +48,7 @@ def sweep_on(stack: Stack) -> Iterator[Callable[[], None]]:
     def tick() -> None:
         now = clock.now()
         sweep.rescue(stores.jobs, stores.workers, stores.counters, now)
-        needed = sweep.is_needed(stores.jobs, types.queues, now)
-        for queue in types.queues if needed else []:
-            names = [t.name for t in types if t.queue == queue]
-            sweep.dispatch(stores.jobs, broker, queue, names, now)
+        dispatch(stores.jobs, broker.lanes, {t.name: t.queue for t in types}, now)
         sweep.send_dead_letters(stores.jobs, broker, DEAD_LETTER_ACTOR, now)
 
     try:

@@ -11,6 +11,7 @@ from datetime import timedelta
 
 from service.doctor.examination import Check, Found, Level, Servers
 from service.queue.broker import DEAD_LETTER_QUEUE
+from service.queue.lanes import Lane
 from service.queue.messages import job_id_of
 from service.runtime import preflight
 
@@ -20,7 +21,6 @@ DEAD_LETTER_OVERDUE = timedelta(seconds=30)
 SCHEDULE_OVERDUE = timedelta(seconds=15)
 """How late a tick may be: whoever leads next makes it within seconds."""
 _MOST = 20_000
-_SCAN = 1_000
 _COUNTING_SECONDS = 0.5
 _OPEN = frozenset({"pending", "processing"})
 
@@ -57,29 +57,33 @@ def _served(servers: Servers) -> set[str]:
 
 
 def unserved(servers: Servers) -> Found:
-    served = _served(servers)
+    served, before = _served(servers), servers.clock.now() - OVERDUE
     return {
         queue: f"{queue}: waits since {job_since:%Y-%m-%d %H:%M:%S} UTC"
-        for queue in servers.stores.audit.pending_queues()
+        for queue, types in _pending(servers).items()
         if queue not in served
-        if (job_since := servers.stores.listing.oldest_due(queue, servers.clock.now() - OVERDUE))
+        if (job_since := servers.stores.listing.oldest_due(types, before))
     }
 
 
+def _pending(servers: Servers) -> dict[str, list[str]]:
+    """The types that have pending jobs, by queue."""
+    by_queue: dict[str, list[str]] = {}
+    for job_type, queue in servers.stores.listing.pending_types().items():
+        by_queue.setdefault(queue, []).append(job_type)
+    return by_queue
+
+
 def lost(servers: Servers) -> Found:
-    found: dict[str, str] = {}
-    for queue in servers.stores.audit.pending_queues():
-        due = servers.stores.audit.overdue(queue, servers.clock.now() - OVERDUE, _MOST)
-        if due and not servers.broker.has_overflow(queue):
-            known = {job_id for _, job_id in _messages(servers, queue)}
-            found |= {job_id: job_id for job_id in due if job_id not in known}
+    lanes, found = servers.broker.lanes, dict[str, str]()
+    known, before = lanes.known(), servers.clock.now() - OVERDUE
+    for job_type, queue in servers.stores.listing.pending_types().items():
+        due = servers.stores.audit.overdue(job_type, before, _MOST)
+        of_type = {lane for lane in known if lane.type == job_type} | {Lane(queue, job_type)}
+        if due and not lanes.with_overflow(list(of_type)):
+            listed = {job_id for lane in of_type for job_id in lanes.listed(lane)}
+            found |= {job_id: job_id for job_id in due if job_id not in listed}
     return found
-
-
-def _messages(servers: Servers, queue: str) -> list[tuple[str, str]]:
-    """Every message of the queue in Redis, fetched ones included: its key and its job's id."""
-    rows = servers.broker.client.hscan_iter(servers.broker.messages_key(queue), count=_SCAN)
-    return [(repr(key), job_id_of(key)) for key, _ in rows]
 
 
 def stranded(servers: Servers) -> Found:
@@ -100,32 +104,29 @@ def late_schedules(servers: Servers) -> Found:
 
 
 def idle_overflow(servers: Servers) -> Found:
-    now = servers.clock.now()
+    lanes, now = servers.broker.lanes, servers.clock.now()
     return {
-        queue: queue
-        for queue in _queues_in_redis(servers, "overflow")
-        if servers.stores.listing.oldest_due(queue, now) is None
+        lane.name: lane.name
+        for lane in sorted(lanes.with_overflow(list(lanes.known())))
+        if servers.stores.listing.oldest_due([lane.type], now) is None
     }
 
 
 def stale(servers: Servers) -> Found:
-    found: dict[str, str] = {}
-    for queue in _queues_in_redis(servers, "msgs"):
-        messages = _messages(servers, queue) if queue != DEAD_LETTER_QUEUE else []
-        status = servers.stores.audit.statuses([job_id for _, job_id in messages])
-        found |= {
-            key: f"{queue}: {job_id} ({status.get(job_id, 'no such job')})"
-            for key, job_id in messages
-            if status.get(job_id) not in _OPEN
-        }
-    return found
-
-
-def _queues_in_redis(servers: Servers, suffix: str) -> list[str]:
-    """The queues that have such a key, known to a worker or not."""
-    prefix, suffix = f"{servers.broker.namespace}:", f".{suffix}"
-    keys = servers.broker.client.scan_iter(match=f"{prefix}*{suffix}", count=_SCAN)
-    return sorted({bytes(k).decode().removeprefix(prefix).removesuffix(suffix) for k in keys})
+    broker = servers.broker
+    hints = [(hint.queue, hint.job_id) for hint in broker.lanes.all_hints()]
+    hints += [
+        (queue, job_id_of(key))
+        for queue in broker.queues_with_messages()
+        if queue != DEAD_LETTER_QUEUE
+        for key in broker.stored_keys(queue)
+    ]
+    status = servers.stores.audit.statuses([job_id for _, job_id in hints])
+    return {
+        f"{queue}/{job_id}": f"{queue}: {job_id} ({status.get(job_id, 'no such job')})"
+        for queue, job_id in hints
+        if status.get(job_id) not in _OPEN
+    }
 
 
 # counts

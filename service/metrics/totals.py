@@ -7,7 +7,7 @@ be counted (what waits, what is processed) is counted in indexes, and less often
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -64,11 +64,11 @@ class Totals:
     def __init__(
         self,
         stores: Stores,
-        queues: Callable[[], list[str]],
+        types_by_queue: Callable[[], Mapping[str, Sequence[str]]],
         clock: ServerClock,
         ping_redis: Callable[[], object],
     ) -> None:
-        self._stores, self._queues, self._clock = stores, queues, clock
+        self._stores, self._types_by_queue, self._clock = stores, types_by_queue, clock
         self._counters = self._cache(stores.counters.read, "counters")
         listing = stores.listing
         # Each by itself: what can't be counted in time takes none of the others away.
@@ -101,21 +101,30 @@ class Totals:
             up={"mongodb": workers.error is None, "redis": redis.error is None},
         )
 
-    def _by_queue(self, read: Callable[[str, datetime], Number]) -> dict[str, Number]:
+    def _by_queue(self, read: Callable[[Sequence[str], datetime], Number]) -> dict[str, Number]:
         """Leaves out queues for which it takes too long. Raises `StoreUnavailable`, also where it
         takes too long for all."""
         now, known = self._clock.now(), dict[str, Number]()
-        queues = self._queues()
-        for queue in queues:
+        late: StoreLate | None = None
+        for queue, types in self._all_types().items():
             try:
-                known[queue] = read(queue, now)
-            except StoreLate:
-                if queue == queues[-1] and not known:
-                    raise
+                known[queue] = read(types, now)
+            except StoreLate as error:
+                late = error
+        if late is not None and not known:
+            raise late
         return known
 
-    def _oldest(self, queue: str, now: datetime) -> float:
-        since = self._stores.listing.oldest_due(queue, now)
+    def _all_types(self) -> dict[str, list[str]]:
+        """By queue: the types that are known here, and others that have something pending."""
+        by_queue = {queue: list(types) for queue, types in self._types_by_queue().items()}
+        known = [name for types in by_queue.values() for name in types]
+        for name, queue in self._stores.listing.pending_types(besides=known).items():
+            by_queue.setdefault(queue, []).append(name)
+        return by_queue
+
+    def _oldest(self, types: Sequence[str], now: datetime) -> float:
+        since = self._stores.listing.oldest_due(types, now)
         return max(0.0, (now - since).total_seconds()) if since else 0.0
 
     def _late(self) -> float:

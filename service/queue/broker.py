@@ -1,8 +1,7 @@
-"""The Dramatiq broker: Dramatiq's own keys in Redis, messages in and out by the batch.
+"""The Dramatiq broker: hints go to their lanes, all other messages to Dramatiq's own lists.
 
-A queue is three lists (high, normal, low) and holds a bounded window of messages, however long the
-backlog is. What finds no room sets the queue's *overflow*: workers that find the lists empty then
-claim straight from MongoDB, oldest first, until nothing is left there.
+Those of actors that are no event types (dead letters, say) keep Dramatiq's keys in Redis: a list of
+ids and a hash with the messages by queue, and the ids that each broker has fetched and not acked.
 
 A message that should arrive later is not sent at all: its job waits in MongoDB until it is due.
 There are therefore no delay queues, and none of their dangers (messages held in a worker's memory,
@@ -14,7 +13,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,8 +26,11 @@ from dramatiq.brokers.redis import RedisBroker
 from dramatiq.middleware import Middleware
 
 from service.concurrency.delay_queue import DelayQueue
+from service.ids import is_id
 from service.job import Hint, Priority
-from service.queue.messages import encoded_hint
+from service.queue.former import FormerQueues
+from service.queue.junk import put_aside
+from service.queue.lanes import Lanes
 
 _log = logging.getLogger(__name__)
 _SCRIPTS = Path(__file__).parent / "lua"
@@ -49,7 +50,8 @@ class Fetched:
 
 
 class PulseBroker(RedisBroker):
-    """`consumer_factory(broker, queue, prefetch, timeout_ms)` makes what Dramatiq consumes with."""
+    """`consumer_factory(broker, queue, prefetch, timeout_ms)` makes what Dramatiq consumes with;
+    `is_event_type(actor_name)` tells which messages are hints."""
 
     def __init__(
         self,
@@ -58,13 +60,15 @@ class PulseBroker(RedisBroker):
         window: int = 10_000,
         middleware: Sequence[Middleware] = (),
         consumer_factory: Callable[..., dramatiq.Consumer] | None = None,
+        is_event_type: Callable[[str], object] = bool,
     ) -> None:
         super().__init__(  # type: ignore[no-untyped-call]
             client=client, middleware=list(middleware), maintenance_chance=0
         )
-        self._window = window
+        self.lanes = Lanes(client, self.namespace, window)
+        self.former = FormerQueues(client, self.namespace)
+        self._is_event_type = is_event_type
         self._consumer_factory = consumer_factory
-        self._enqueue_script = self._script("enqueue")
         self._fetch_script = self._script("fetch")
         self._ack_script = self._script("ack")
         self._give_back_script = self._script("give_back")
@@ -90,18 +94,34 @@ class PulseBroker(RedisBroker):
     def enqueue(
         self, message: dramatiq.Message[Any], *, delay: int | None = None
     ) -> dramatiq.Message[Any]:
-        """Sends one message, after `delay` milliseconds if given (what `Retries` asks for).
+        """Sends one message, after `delay` milliseconds if given (what `Retries` asks for); one of
+        an event type to its lane.
 
         A delayed message lives in this process and never for longer than a minute; MongoDB knows
         when its job is due, and the sweep sends what got lost.
         """
+        hint = self._hint(message)
         if (gathered := getattr(self._gathering, "messages", None)) is not None:
             gathered.append((message, delay))
-        elif delay is None:
+        elif delay is not None:
+            self.enqueue_later([(message, delay)])
+        elif hint is None:
             return super().enqueue(message)
         else:
-            self.enqueue_later([(message, delay)])
+            self.emit_before("enqueue", message, delay)
+            self.lanes.push([hint])
+            self.emit_after("enqueue", message, delay)
         return message
+
+    def _hint(self, message: dramatiq.Message[Any]) -> Hint | None:
+        """The hint that the message is; None where it is a message of another kind."""
+        job_id = message.args[0] if len(message.args) == 1 else None
+        if not isinstance(job_id, str) or not is_id(job_id):
+            return None
+        if not self._is_event_type(message.actor_name):
+            return None
+        priority = message.options.get("priority", Priority.NORMAL)
+        return Hint(job_id, message.actor_name, message.queue_name, priority)
 
     @contextmanager
     def gathering(self) -> Iterator[list[Delayed]]:
@@ -117,7 +137,7 @@ class PulseBroker(RedisBroker):
         """As `enqueue` with a delay, for many."""
         for message, delay in messages:
             self.emit_before("enqueue", message, delay)
-        self._later.add_many([(_hint(m) or m, (delay or 0) / 1000) for m, delay in messages])
+        self._later.add_many([(self._hint(m) or m, (delay or 0) / 1000) for m, delay in messages])
         for message, delay in messages:
             self.emit_after("enqueue", message, delay)
 
@@ -138,21 +158,11 @@ class PulseBroker(RedisBroker):
         self._later.add(hint, max(0.0, seconds))
 
     def enqueue_many(self, hints: Sequence[Hint]) -> int:
-        """Sends the messages of many jobs, one round trip a queue; how many found room.
+        """Sends the hints of many jobs to their lanes, in one round trip; how many found room.
 
         Raises `redis.RedisError`.
         """
-        by_queue: dict[str, list[Hint]] = defaultdict(list)
-        for hint in hints:
-            by_queue[hint.queue].append(hint)
-        return sum(self._enqueue_to(queue, group) for queue, group in by_queue.items())
-
-    def _enqueue_to(self, queue: str, hints: list[Hint]) -> int:
-        args: list[Any] = [self._window]
-        for hint in hints:
-            args += (_list_number(hint.priority), *encoded_hint(hint))
-        keys = [self.messages_key(queue), *self.list_keys(queue), self.overflow_key(queue)]
-        return int(self._enqueue_script(keys=keys, args=args))
+        return self.lanes.push(hints)
 
     def _enqueue_due(self, due: Sequence[Hint | dramatiq.Message[Any]]) -> None:
         try:
@@ -183,6 +193,15 @@ class PulseBroker(RedisBroker):
         )
         return Fetched(list(zip(flat[::2], flat[1::2], strict=True)), bool(overflow))
 
+    def wait_for_message(self, client: redis.Redis, queue: str, seconds: float) -> bool:
+        """Blocks until the queue has a message, which stays where it is, or the time is over;
+        whether there is one. `client`: a connection of the caller's own.
+
+        Raises `redis.RedisError`.
+        """
+        name = self.list_keys(queue)[1]
+        return client.blmove(name, name, int(seconds), "LEFT", "LEFT") is not None
+
     def ack_many(self, pipeline: Any, queue: str, ids: Sequence[str | bytes]) -> None:
         """Adds to the pipeline the ack of messages that this broker fetched."""
         keys = [self.messages_key(queue), self.acks_key(queue)]
@@ -200,6 +219,40 @@ class PulseBroker(RedisBroker):
         """Adds to the pipeline the removal of messages that were popped off their list without
         `fetch`, which is their ack."""
         pipeline.hdel(self.messages_key(queue), *ids)
+
+    def has_messages(self, queue: str) -> bool:
+        """Whether messages that nobody has fetched wait in the queue."""
+        return bool(self.client.llen(self.list_keys(queue)[1]))
+
+    def put_aside(self, queue: str, messages: Sequence[bytes]) -> None:
+        """Puts junk where Dramatiq keeps its dead messages. Raises `redis.RedisError`."""
+        put_aside(self.client, f"{self.namespace}:", queue, messages)
+
+    def give_back_of_the_dead(self, now_ms: int) -> None:
+        """Puts back what brokers that are gone had fetched and never acked.
+
+        Dramatiq's own maintenance, at a time of our choosing: it compares the callers' clocks, so
+        a clock that is off costs duplicates, which are harmless. Raises `redis.RedisError`.
+        """
+        for queue in self.get_declared_queues():
+            args: list[Any] = ["maintain", now_ms, queue, self.broker_id, self.heartbeat_timeout]
+            args += [self.dead_message_ttl, 1, 1_000]
+            self.scripts["dispatch"](keys=[self.namespace], args=args)
+
+    def loose_keys(self, queue: str) -> set[bytes]:
+        """The keys of messages that are in nobody's hands, which a consumer of a former version
+        leaves when it dies right after it woke. Raises `redis.RedisError`."""
+        kept = self.stored_keys(queue)  # before the others: a message only ever moves on
+        listed = {k for name in self.list_keys(queue) for k in self.client.lrange(name, 0, -1)}
+        return set(kept) - listed - self.unacked_keys(queue) if len(kept) > len(listed) else set()
+
+    def queues_with_messages(self) -> list[str]:
+        """The queues that have messages in Dramatiq's own keys, known to a process or not. Raises
+        `redis.RedisError`."""
+        prefix, suffix = f"{self.namespace}:", ".msgs"
+        keys = self.client.scan_iter(match=f"{prefix}*{suffix}", count=1_000)
+        names = {bytes(key).decode().removeprefix(prefix).removesuffix(suffix) for key in keys}
+        return sorted(name for name in names if not name.endswith(".XQ"))
 
     def stored_keys(self, queue: str) -> list[bytes]:
         """The keys of all messages of the queue, wherever they are."""
@@ -253,15 +306,3 @@ class PulseBroker(RedisBroker):
 
 def _list_number(priority: str) -> int:
     return 1 if priority == Priority.HIGH else 3 if priority == Priority.LOW else 2
-
-
-def _hint(message: dramatiq.Message[Any]) -> Hint | None:
-    """The hint that the message is; None where it is a message of another kind."""
-    if len(message.args) != 1 or not isinstance(message.args[0], str):
-        return None
-    return Hint(
-        message.args[0],
-        message.actor_name,
-        message.queue_name,
-        message.options.get("priority", Priority.NORMAL),
-    )

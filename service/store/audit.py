@@ -40,25 +40,10 @@ class Audit:
                 faulty[name] = "not as declared"
         return faulty
 
-    def pending_queues(self) -> list[str]:
-        """The queues that have pending jobs; one look into the index each, however many wait."""
-        queues: list[str] = []
-        while True:
-            query: Document = {"status": "pending"}
-            if queues:
-                query["queue"] = {"$gt": queues[-1]}
-            with mongo_errors():
-                found = self._jobs.find_one(
-                    query, {"queue": 1}, sort=[("queue", 1)], hint="waiting"
-                )
-            if found is None:
-                return queues
-            queues.append(found["queue"])
-
-    def overdue(self, queue: str, before: datetime, limit: int) -> list[str]:
-        """Jobs of the queue that have been due since before then, oldest first; at most `limit` of
+    def overdue(self, job_type: str, before: datetime, limit: int) -> list[str]:
+        """Jobs of the type that have been due since before then, oldest first; at most `limit` of
         each priority."""
-        due = {"status": "pending", "queue": queue, "next_attempt_at": {"$lte": before}}
+        due = {"status": "pending", "type": job_type, "next_attempt_at": {"$lte": before}}
         ids: list[str] = []
         for priority in Priority:
             with mongo_errors():
@@ -67,7 +52,7 @@ class Audit:
                     {"_id": 1},
                     sort=[("next_attempt_at", 1), ("_id", 1)],
                     limit=limit,
-                    hint="waiting",
+                    hint="lanes",
                 )
                 ids += [d["_id"] for d in found]
         return ids

@@ -17,19 +17,18 @@ _BUILD_SECONDS = 3_600.0
 _RESCUES_SECONDS = 7 * 86_400
 """How long a rescue that is never finished is remembered."""
 JOB_INDEXES = [
-    # What waits, in the order in which it should run; `type` lets a filter on it read keys only.
-    # Priorities descend, so that `normal` comes first: MongoDB keeps the keys of what was claimed
-    # for minutes, and a look for `high` or `low` where there is none would have to pass over all
-    # those that lie behind it.
+    # What waits, by what can be blocked as one, in the order in which it should run: no look passes
+    # over what it isn't looking for. Priorities descend, so that `normal` comes first: MongoDB
+    # keeps the keys of what was claimed for minutes, and a look for `high` or `low` where there is
+    # none would have to pass over all those that lie behind it.
     IndexModel(
         [
-            ("queue", ASCENDING),
+            ("type", ASCENDING),
             ("priority", DESCENDING),
             ("next_attempt_at", ASCENDING),
             ("_id", ASCENDING),
-            ("type", ASCENDING),
         ],
-        name="waiting",
+        name="lanes",
         partialFilterExpression={"status": "pending"},
     ),
     # Listings by status, and all that is being processed.
@@ -91,6 +90,9 @@ JOB_INDEXES = [
     ),
 ]
 
+FORMER_INDEXES = ("waiting",)
+"""What processes of a former version ask for by name; their start makes it anew."""
+
 
 def ensure_indexes(database: Database[Document]) -> None:
     """Creates what is missing; cheap where nothing is. Raises `StoreUnavailable`."""
@@ -103,3 +105,14 @@ def ensure_indexes(database: Database[Document]) -> None:
                 database["jobs"].create_indexes(missing)
         database["rescues"].create_index("at", expireAfterSeconds=_RESCUES_SECONDS)
         database["schedules"].create_index("next_run_at", name="due")
+
+
+def drop_former_indexes(database: Database[Document]) -> list[str]:
+    """Drops what only a former version needs, where it is there; what that was. Each costs every
+    accepted event and every claim a key. Raises `StoreUnavailable`."""
+    with mongo_errors():
+        there = database["jobs"].index_information()
+        former = [name for name in FORMER_INDEXES if name in there]
+        for name in former:
+            database["jobs"].drop_index(name)
+    return former

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from datetime import datetime
 
@@ -14,6 +15,7 @@ from service.store.guard import mongo_errors
 from service.store.mongo import Document
 from service.store.payloads import OneByOne
 from service.store.ticks import ACCEPTED
+from service.store.waiting import MOST_TYPES
 
 _PENDING: Document = {"status": "pending"}
 _MOST_COUNTED = 1_000_000
@@ -51,44 +53,68 @@ class Listing:
             total += step
         return min(total, most)
 
-    def depth(self, queue: str, now: datetime) -> int:
-        """How many jobs of the queue wait and are due; a million at most."""
-        return self._count_waiting(queue, {"$lte": now})
+    def depth(self, types: Sequence[str], now: datetime) -> int:
+        """How many jobs of these types wait and are due; a million at most."""
+        return self._count_waiting(types, {"$lte": now})
 
-    def scheduled(self, queue: str, now: datetime) -> int:
-        """How many jobs of the queue wait for their time; a million at most."""
-        return self._count_waiting(queue, {"$gt": now})
+    def scheduled(self, types: Sequence[str], now: datetime) -> int:
+        """How many jobs of these types wait for their time; a million at most."""
+        return self._count_waiting(types, {"$gt": now})
 
     def processing(self) -> int:
         with mongo_errors():
             return self._jobs.count_documents({"status": "processing"})
 
-    def oldest_due(self, queue: str, now: datetime) -> datetime | None:
-        """Since when the queue's longest-waiting due job has been due."""
+    def pending_types(self, *, besides: Sequence[str] = ()) -> dict[str, str]:
+        """The types, other than these, that have pending jobs, each with the queue of its first
+        one; one look into the index each, however many wait."""
+        queues: dict[str, str] = {}
+        after = ""
+        while True:
+            others = {"$nin": list(besides), "$gt": after}
+            with mongo_errors():
+                found = self._jobs.find_one(
+                    {**_PENDING, "type": others},
+                    {"type": 1, "queue": 1},
+                    sort=[("type", 1)],
+                    hint="lanes",
+                )
+            if found is None:
+                return queues
+            after = found["type"]
+            queues[after] = found["queue"]
+
+    def oldest_due(self, types: Sequence[str], now: datetime) -> datetime | None:
+        """Since when the longest-waiting due job of these types has been due."""
+        groups = [types[i : i + MOST_TYPES] for i in range(0, len(types), MOST_TYPES)]
+        times = [self._oldest_of(group, now) for group in groups]
+        return min((time for time in times if time is not None), default=None)
+
+    def _oldest_of(self, types: Sequence[str], now: datetime) -> datetime | None:
         times = []
         for priority in ("high", "normal", "low"):
             with mongo_errors():
                 found = self._jobs.find_one(
                     {
                         "status": "pending",
-                        "queue": queue,
+                        "type": {"$in": list(types)},
                         "priority": priority,
                         "next_attempt_at": {"$lte": now},
                     },
                     {"next_attempt_at": 1},
                     sort=[("next_attempt_at", 1)],
-                    hint="waiting",
+                    hint="lanes",
                 )
             if found is not None:
                 times.append(found["next_attempt_at"])
         return min(times, default=None)
 
-    def _count_waiting(self, queue: str, times: Document) -> int:
-        total = 0
+    def _count_waiting(self, types: Sequence[str], times: Document) -> int:
+        total, some = 0, {**_PENDING, "type": {"$in": list(types)}}
         for priority in ("high", "normal", "low"):
-            query = {**_PENDING, "queue": queue, "priority": priority, "next_attempt_at": times}
+            query = {**some, "priority": priority, "next_attempt_at": times}
             left = _MOST_COUNTED - total
             if left > 0:
                 with mongo_errors():
-                    total += self._jobs.count_documents(query, hint="waiting", limit=left)
+                    total += self._jobs.count_documents(query, hint="lanes", limit=left)
         return total

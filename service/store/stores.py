@@ -14,7 +14,7 @@ from service.store.bulk_changes import BulkChanges
 from service.store.counters import Counters
 from service.store.documents import Retention
 from service.store.guard import mongo_errors
-from service.store.indexes import ensure_indexes
+from service.store.indexes import drop_former_indexes, ensure_indexes
 from service.store.jobs import JobStore
 from service.store.leader import SweepWatch
 from service.store.listing import Listing
@@ -56,6 +56,11 @@ class Stores:
     def prepare(self) -> None:
         """Creates the indexes that are missing."""
         ensure_indexes(self._database)
+
+    def drop_former_indexes(self) -> list[str]:
+        """Drops the indexes that only workers of a former version need, once there are none; what
+        was dropped."""
+        return drop_former_indexes(self._database) if self.workers.all_know_lanes() else []
 
     def check_writable(self, timeout_seconds: float) -> None:
         """Raises where no server takes writes, or none says so in time."""

@@ -42,6 +42,7 @@ class WorkerStore:
         """Renews the lease on all that the worker holds."""
         fields = asdict(worker) | {"processing": processing, "queues": list(worker.queues)}
         del fields["id"]
+        fields["lanes"] = True  # says that it needs no index of a former version
         with mongo_errors():
             self._workers.update_one(
                 {"_id": worker.id},
@@ -93,6 +94,12 @@ class WorkerStore:
         """Like `alive`, with the dead whose pid means something there: the latest heartbeats first,
         so that no number of dead hides one who lives."""
         return self._read({"$or": [self._fresh(), {"process_space": process_space}]}, _LATEST)
+
+    def all_know_lanes(self) -> bool:
+        """Whether no worker of a version before the index `lanes` is known, dead or alive: one
+        that seems dead may come back."""
+        with mongo_errors():
+            return self._workers.find_one({"lanes": {"$exists": False}}, {"_id": 1}) is None
 
     def _read(self, which: Document, order: Mapping[str, int]) -> list[Document]:
         age = {"$divide": [{"$subtract": ["$$NOW", "$heartbeat_at"]}, 1000]}

@@ -73,7 +73,7 @@ class WebProcess:
         self.long_poll = LongPoll(broker.client, stores.jobs.requests.finals, settings.max_waiters)
         self.actions = Actions(stores, self.hints, self.counts, clock, self.long_poll.tell)
         self.http_times = HttpTimes(stores.counters)
-        self.totals = Totals(stores, lambda: catalog.queues, clock, broker.probe)
+        self.totals = Totals(stores, lambda: catalog.types_by_queue, clock, broker.probe)
         self.health = Health(broker.probe, self._read_workers)
         self._clock_reader = ClockReader(stores, clock)
 

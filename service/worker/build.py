@@ -59,6 +59,7 @@ def build_broker(
         redis_client.connect(settings),
         window=settings.redis_window_messages,
         consumer_factory=lifecycle.consumer,
+        is_event_type=types.get,
         middleware=[
             lifecycle,
             Retries(),

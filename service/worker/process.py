@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import dramatiq
+import redis
 
 from service.catalog import Catalog
 from service.clock import ServerClock
@@ -21,9 +22,11 @@ from service.runtime.identity import this_worker
 from service.settings import Settings, without_password
 from service.store import LeaderLease, Membership, Stores
 from service.store.mongo import connect
-from service.worker.claiming.consumer import JobConsumer
+from service.worker.claiming.message_consumer import MessageConsumer
+from service.worker.claiming.passive_consumer import PassiveConsumer
 from service.worker.claiming.redis_monitor import RedisMonitor
 from service.worker.claiming.supply import Supply
+from service.worker.claiming.supply_threads import SupplyThreads
 from service.worker.claiming.suspects_watch import SuspectsWatch
 from service.worker.finishing.committer import Committer
 from service.worker.finishing.retries import RetriesBridge
@@ -33,6 +36,9 @@ from service.worker.fleet.neighbours import Neighbours
 from service.worker.fleet.role import Role
 from service.worker.fleet.scheduler import Beat, schedule
 from service.worker.fleet.shutdown import Shutdown
+from service.worker.holding.capacity import Capacity
+from service.worker.holding.in_flight import InFlight
+from service.worker.holding.isolation import Isolation
 from service.worker.maintenance.dead_letters import DeadLetterSender
 from service.worker.maintenance.dispatcher import Dispatcher
 from service.worker.maintenance.hint_sender import HintSender
@@ -40,10 +46,10 @@ from service.worker.maintenance.janitor import Janitor
 from service.worker.maintenance.lost_claims import LostClaims
 from service.worker.maintenance.rescuer import Rescuer
 from service.worker.maintenance.scheduler import BEAT_SECONDS, Scheduler
-from service.worker.registry import Registry
 from service.worker.running.cancellations import Cancellations
 from service.worker.running.progress_writer import ProgressWriter
 from service.worker.running.runner import Runner
+from service.worker.running.threads import WorkerThreads
 from service.worker.running.time_limits import HandlerTimeLimit
 from service.worker.running.watchdog import Watchdog
 
@@ -51,6 +57,7 @@ _log = logging.getLogger(__name__)
 _LEADER_SECONDS = 5.0
 _WAIT_FOR_MONGO_SECONDS = 2.0
 _BLOCK_TIMEOUT_SECONDS = 8.0
+_CONSUMERS_SECONDS = 5.0
 
 
 class WorkerProcess:
@@ -73,6 +80,7 @@ class WorkerProcess:
         self._lease = Lease(settings.lease_seconds)
         self._mongo_complaints = Complaints()
         self._scheduler: Any = None
+        self._message_clients: list[redis.Redis] = []
         self._make_what_works()
         self._make_what_keeps_it_going()
         self._make_what_looks_around()
@@ -80,37 +88,41 @@ class WorkerProcess:
     def _make_what_works(self) -> None:
         """Jobs in, outcomes out."""
         settings, stores = self._settings, self._stores
-        self._registry = Registry(
-            self._worker.worker_threads,
-            settings.async_concurrency,
-            self._catalog,
-            max_bytes=settings.max_claimed_bytes,
+        capacity = Capacity(
+            self._worker.worker_threads, settings.async_concurrency, settings.max_claimed_bytes
         )
+        self._in_flight = InFlight(capacity, Isolation())
         self._retries = RetriesBridge(self._broker, self.clock)
         self._committer = Committer(
-            self.store, stores.counters, self._broker, self._registry, self._retries.follow_up
+            self.store, stores.counters, self._broker, self._in_flight, self._retries.follow_up
         )
         (time_limit,) = (m for m in self._broker.middleware if isinstance(m, HandlerTimeLimit))
         self._progress = ProgressWriter(self.store.held)
         self.runner = Runner(
-            self._registry,
+            self._in_flight,
             self._lease,
             self.clock,
             self._committer.put,
             self._progress.put,
             limits=time_limit.limits,
+            threads=WorkerThreads(self._broker, self._worker.work_queue),
         )
         self._supply = Supply(
             store=self.store,
             counters=stores.counters,
-            registry=self._registry,
+            in_flight=self._in_flight,
             lease=self._lease,
             clock=self.clock,
             catalog=self._catalog,
             worker_id=self.identity.id,
-            wake_client=redis_client.connect(
-                settings, timeout_seconds=_BLOCK_TIMEOUT_SECONDS, reconnects=0
-            ),
+            queues=self._queues,
+        )
+        self._supply_threads = SupplyThreads(
+            self._supply,
+            self._broker.lanes,
+            self._connect_to_block(),
+            hand_over=self.runner.hand_over,
+            look_for_lost_calls=self.runner.look_for_lost_calls,
         )
 
     def _make_what_keeps_it_going(self) -> None:
@@ -119,7 +131,6 @@ class WorkerProcess:
         self._role = Role(self._leader, supply.draining, supply.redis_away)
         self._hints = HintSender(self._broker, self._role)
         self._lost_claims = LostClaims(supply, self._hints)
-        self._wake = partial(redis_client.interrupt, supply.wake_client)
         self._shutdown = Shutdown(
             supply=supply,
             runner=self.runner,
@@ -129,7 +140,7 @@ class WorkerProcess:
             membership=self._membership,
             grace_seconds=settings.shutdown_grace_seconds,
             last_claim_seconds=settings.mongodb_timeout_ms / 1000,
-            wake=self._wake,
+            wake=self._interrupt,
         )
         self._heartbeat = Heartbeat(
             stores=stores,
@@ -137,11 +148,11 @@ class WorkerProcess:
             membership=self._membership,
             lease=self._lease,
             leader=self._leader,
-            registry=self._registry,
+            in_flight=self._in_flight,
             every_seconds=settings.heartbeat_seconds,
             on_lapse=self.runner.give_back_waiting,
         )
-        self._dispatcher = Dispatcher(self.store, self._broker, self._catalog, self.clock)
+        self._dispatcher = Dispatcher(stores, self._broker, self._catalog, self.clock)
         self._dead_letters = DeadLetterSender(self.store, self._broker, self.clock)
         self._janitor = Janitor(stores, self._broker, self._catalog, self.clock)
         self._rescuer = Rescuer(
@@ -169,7 +180,7 @@ class WorkerProcess:
         """Neighbours, Redis, clients' wishes, and this process itself."""
         settings, supply = self._settings, self._supply
         self._suspects = SuspectsWatch(
-            self.store.waiting, self._queues, self._catalog, self.clock, supply.suspects_wait
+            self.store.waiting, self._served_types(), self.clock, supply.suspects_wait
         )
         self._neighbours = Neighbours(
             self._stores.workers,
@@ -180,11 +191,14 @@ class WorkerProcess:
             on_death=(self._rescuer.hurry, self._suspects.somebody_died),
         )
         self._redis_monitor = RedisMonitor(
-            self._broker, supply.redis_away, wake=self._wake, on_return=self._dispatcher.hurry
+            self._broker,
+            supply.redis_away,
+            wake=self._interrupt,
+            on_return=self._dispatcher.hurry,
         )
-        self._cancellations = Cancellations(self.store.held, self._registry, self.identity.id)
+        self._cancellations = Cancellations(self.store.held, self._in_flight, self.identity.id)
         self._watchdog = Watchdog(
-            self._registry,
+            self._in_flight,
             self.runner,
             self._needed_threads,
             self._shutdown,
@@ -192,9 +206,13 @@ class WorkerProcess:
             grace_seconds=settings.stuck_grace_seconds,
         )
 
+    def _served_types(self) -> list[str]:
+        return [t.name for t in self._catalog if t.queue in self._queues]
+
     def _needed_threads(self) -> Iterator[threading.Thread]:
         yield self._committer
         yield self.runner.loop
+        yield from (thread for thread in self._supply_threads if thread.ident is not None)
         yield from self._worker.consumers.values()
         yield from self._worker.workers
 
@@ -243,12 +261,47 @@ class WorkerProcess:
             return False
         return True
 
-    def consumer(self, broker: PulseBroker, queue: str, *_: Any) -> JobConsumer:
-        return JobConsumer(broker, queue, self._supply)
+    def consumer(self, broker: PulseBroker, queue: str, *_: Any) -> dramatiq.Consumer:
+        """Jobs come another way: only other actors' messages need a consumer that does anything."""
+        if all(self._catalog.get(a.actor_name) for a in _actors_of(broker, queue)):
+            return PassiveConsumer(self._supply.draining)
+        client = self._connect_to_block()
+        self._message_clients.append(client)
+        return MessageConsumer(
+            broker,
+            queue,
+            self._catalog,
+            self._stores.counters,
+            client=client,
+            draining=self._supply.draining,
+        )
+
+    def _connect_to_block(self) -> redis.Redis:
+        return redis_client.connect(
+            self._settings, timeout_seconds=_BLOCK_TIMEOUT_SECONDS, reconnects=0
+        )
+
+    def _interrupt(self) -> None:
+        """Ends all waiting in Redis."""
+        self._supply_threads.interrupt()
+        for client in self._message_clients:
+            redis_client.interrupt(client)
 
     def start_beats(self) -> None:
-        """Once Dramatiq's threads run: the watchdog counts on them."""
+        """Once Dramatiq's threads run: the watchdog counts on them, and so do the jobs."""
+        self._wait_for_consumers()
+        self._supply_threads.start()
         self._scheduler = schedule(self.beats())
+
+    def _wait_for_consumers(self) -> None:
+        """Dramatiq acks what its threads have run to their queue's consumer, which the consumer's
+        own thread makes in its first moment."""
+        deadline = time.monotonic() + _CONSUMERS_SECONDS
+        while not all(thread.consumer for thread in self._worker.consumers.values()):
+            if time.monotonic() > deadline:
+                _log.warning("a queue has no consumer yet")
+                return
+            time.sleep(0.005)
 
     def ask_to_stop(self) -> bool:
         """From a signal's handler; False where that was asked before."""
@@ -257,6 +310,11 @@ class WorkerProcess:
     def finish(self) -> bool:
         """Ends all that this process does; whether every thread came home."""
         at_home = self._shutdown.finish()
+        self._supply_threads.stop()
         if self._scheduler is not None:
             self._scheduler.shutdown(wait=False)
         return at_home
+
+
+def _actors_of(broker: PulseBroker, queue: str) -> list[Any]:
+    return [actor for actor in broker.actors.values() if actor.queue_name == queue]

@@ -19,7 +19,7 @@ import redis
 from infra.servers import MongoServer, RedisServer
 from service.settings import Settings
 from tests.api.server import EVENT, Web, running_web
-from tests.factories import eventually
+from tests.factories import eventually, hints_in
 
 pytestmark = pytest.mark.faults
 AT_ONCE = 1.0
@@ -109,10 +109,7 @@ def test_with_redis_dead_events_are_accepted_and_hints_come_back_with_it(
     def hinted() -> bool:
         event_id = web.post().json()["id"]
         with redis.Redis(port=own_redis.port) as own:
-            return any(
-                bytes(key).startswith(event_id.encode())
-                for key in own.lrange("dramatiq:default", 0, -1)
-            )
+            return event_id in {hint.job_id for hint in hints_in(own)}
 
     assert eventually(hinted)
 

@@ -12,8 +12,9 @@ from pymongo.database import Database
 
 from service.api import times
 from service.ids import is_id
+from service.job import Hint
 from tests.api.server import EVENT, Web
-from tests.factories import eventually
+from tests.factories import eventually, hints_in
 
 
 def test_an_event_is_answered_with_202_and_where_to_look(web: Web) -> None:
@@ -44,18 +45,13 @@ def test_an_accepted_event_is_in_mongodb(web: Web, database: Database[Any]) -> N
 def test_an_accepted_event_has_a_hint_in_redis(web: Web, hints: redis.Redis) -> None:
     event_id = web.post().json()["id"]
 
-    def keys() -> list[bytes]:
-        return list(hints.lrange("dramatiq:default", 0, -1))
-
-    assert eventually(keys)[0].startswith(event_id.encode())
+    assert eventually(lambda: hints_in(hints)) == [Hint(event_id, "simulate", "default", "normal")]
 
 
-@pytest.mark.parametrize(("priority", "key"), [("high", b":high"), ("low", b":low")])
-def test_a_priority_has_its_own_list(
-    web: Web, hints: redis.Redis, priority: str, key: bytes
-) -> None:
+@pytest.mark.parametrize("priority", ["high", "low"])
+def test_a_hint_says_the_priority(web: Web, hints: redis.Redis, priority: str) -> None:
     web.post({**EVENT, "priority": priority})
-    assert eventually(lambda: hints.llen(b"dramatiq:default" + key)) == 1
+    assert eventually(lambda: [hint.priority for hint in hints_in(hints)]) == [priority]
 
 
 def test_a_delayed_event_waits_in_mongodb(web: Web, hints: redis.Redis) -> None:
@@ -67,13 +63,13 @@ def test_a_delayed_event_waits_in_mongodb(web: Web, hints: redis.Redis) -> None:
     assert event["run_at"] == event["next_attempt_at"]
     assert abs(times.parsed(event["created_at"]) - before) < timedelta(seconds=5)
     assert answer.headers["Retry-After"] == "120"
-    assert hints.llen("dramatiq:default") == 0
+    assert hints_in(hints) == []
 
 
 def test_a_soon_due_event_gets_its_hint_when_it_is_due(web: Web, hints: redis.Redis) -> None:
     web.post({**EVENT, "delay_ms": 300})
-    assert hints.llen("dramatiq:default") == 0
-    assert eventually(lambda: hints.llen("dramatiq:default")) == 1
+    assert hints_in(hints) == []
+    assert len(eventually(lambda: hints_in(hints))) == 1
 
 
 def test_a_run_at_in_the_past_is_now(web: Web) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from queue import PriorityQueue
 from types import SimpleNamespace
 from typing import Any
 
@@ -65,7 +66,11 @@ def make_process(
         broker = build_broker(changed, types, dead_letter.declare)
         (lifecycle,) = [m for m in broker.middleware if isinstance(m, Lifecycle)]
         threads: Any = SimpleNamespace(
-            consumer_whitelist=None, worker_threads=4, consumers={}, workers=[]
+            consumer_whitelist=None,
+            worker_threads=4,
+            consumers={},
+            workers=[],
+            work_queue=PriorityQueue(),
         )
         process = lifecycle._process = WorkerProcess(changed, types, broker, threads)
         made.append(process)
@@ -76,7 +81,6 @@ def make_process(
     for process in made:
         process.finish()
         process._stores.close()
-        process._supply.wake_client.close()
         process._broker.close()
 
 

@@ -10,7 +10,7 @@ from service.job import Outcome, transition_after
 from service.worker.finishing.committer import Finished
 from service.worker.process import WorkerProcess
 from tests.contract.worker_process import hold, status
-from tests.factories import attempt_result, eventually
+from tests.factories import attempt_result, eventually, hints_in
 
 
 def test_a_failed_attempt_is_hinted_at_again_after_its_wait(process: WorkerProcess) -> None:
@@ -19,7 +19,7 @@ def test_a_failed_attempt_is_hinted_at_again_after_its_wait(process: WorkerProce
         held, attempt_result(Outcome.ERROR, finished_at=process.clock.now(), delay_ms=50)
     )
     client = process._broker.client
-    assert eventually(lambda: client.llen("dramatiq:default") == 1)
+    assert eventually(lambda: hints_in(client))
     assert status(process, held) == ("pending", 1)
 
 
@@ -39,7 +39,7 @@ def test_jobs_that_fail_together_send_one_dead_letter_for_all(process: WorkerPro
     process._retries.follow_up(settled)
     client = process._broker.client
     (kept,) = client.hvals("dramatiq:dead_letter.msgs")  # type: ignore[misc]
-    assert json.loads(kept)["args"][0]["args"] == [h.message.args[0] for h in many]
+    assert json.loads(kept)["args"][0]["args"] == [h.job.id for h in many]
 
 
 @pytest.mark.parametrize("outcome", [Outcome.COMPLETED, Outcome.CANCELLED])

@@ -31,7 +31,7 @@ def test_a_heartbeat_tells_how_many_jobs_are_held(
 
 def test_a_lapsed_lease_gives_back_what_has_not_started(process: WorkerProcess) -> None:
     waiting, running = hold(process), hold(process)
-    process._registry.start(running.job.id)
+    process._in_flight.turns.begin(running.job.id)
     process._lease.renew(time.monotonic() - 60)
     process._heartbeat.beat()
     assert eventually(lambda: status(process, waiting) == ("pending", 0))

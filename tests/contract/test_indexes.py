@@ -13,7 +13,8 @@ from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from infra.servers import MongoServer
 from service.job import Outcome, transition_after, transition_after_death
-from service.store import BulkChanges, Filter, JobStore, Listing, ensure_indexes
+from service.settings import Settings
+from service.store import BulkChanges, Filter, JobStore, Listing, Stores, ensure_indexes
 from service.store.documents import Retention
 from service.store.ticks import Ticks
 from tests.factories import (
@@ -25,6 +26,7 @@ from tests.factories import (
     claimed,
     failed,
     finish,
+    make_worker,
     new_job_document,
 )
 
@@ -59,7 +61,7 @@ class Asked:
         self._recorder = recorder
 
     def plans(self, call: Callable[[], Any]) -> list[str]:
-        """The stages that read, with their index: `IXSCAN waiting`, `IDHACK`, `COLLSCAN`, ..."""
+        """The stages that read, with their index: `IXSCAN lanes`, `IDHACK`, `COLLSCAN`, ..."""
         self._recorder.commands.clear()
         call()
         sent, found = list(self._recorder.commands), []
@@ -148,17 +150,17 @@ def a_page(which: Filter) -> Callable[[Asked], Any]:
 
 QUERIES: dict[str, tuple[Callable[[Asked], Any], set[str]]] = {
     "due": (
-        lambda a: a.store.waiting.due("default", "normal", NOW, limit=50, types=TYPES),
-        {"IXSCAN waiting"},
+        lambda a: a.store.waiting.due(TYPES, "normal", NOW, limit=50),
+        {"IXSCAN lanes"},
     ),
     "due further on": (
-        lambda a: a.store.waiting.due(
-            "default", "low", NOW, limit=9, skip=3, types=["email"], since=ago(9)
-        ),
-        {"IXSCAN waiting"},
+        lambda a: a.store.waiting.due(["email"], "low", NOW, limit=9, skip=3, since=ago(9)),
+        {"IXSCAN lanes"},
     ),
+    "types due": (lambda a: a.store.waiting.types_due(TYPES, NOW), {"IXSCAN lanes"}),
+    "any due": (lambda a: a.store.waiting.any_due(TYPES, NOW, ago(9)), {"IXSCAN lanes"}),
     "suspects": (
-        lambda a: a.store.waiting.suspects(["default"], TYPES, NOW, 10),
+        lambda a: a.store.waiting.suspects(TYPES, NOW, 10),
         {"IXSCAN suspects"},
     ),
     "dead letters": (
@@ -202,9 +204,13 @@ QUERIES: dict[str, tuple[Callable[[Asked], Any], set[str]]] = {
     "holders": (lambda a: a.store.held.holders(), {"IXSCAN by_status"}),
     "processing": (lambda a: a.listing.processing(), {"COUNT_SCAN by_status"}),
     "pending": (lambda a: a.listing.count_pending(10), {"IXSCAN by_status"}),
-    "depth": (lambda a: a.listing.depth("default", NOW), {"IXSCAN waiting"}),
-    "scheduled": (lambda a: a.listing.scheduled("default", NOW), {"IXSCAN waiting"}),
-    "oldest due": (lambda a: a.listing.oldest_due("default", NOW), {"IXSCAN waiting"}),
+    "depth": (lambda a: a.listing.depth(TYPES, NOW), {"IXSCAN lanes"}),
+    "scheduled": (lambda a: a.listing.scheduled(TYPES, NOW), {"IXSCAN lanes"}),
+    "oldest due": (lambda a: a.listing.oldest_due(TYPES, NOW), {"IXSCAN lanes"}),
+    "pending types": (
+        lambda a: a.listing.pending_types(besides=["email"]),
+        {"IXSCAN lanes"},
+    ),
     "how many to retry": (
         lambda a: a.bulk.count_retryable(Filter(status="cancelled"), time.monotonic() + 9),
         {"IXSCAN by_status"},
@@ -285,7 +291,7 @@ def test_only_open_jobs_are_in_the_indexes_that_a_tick_reads(asked: Asked) -> No
     sizes = asked.database.command("validate", "jobs")["keysPerIndex"]
     assert sizes["by_group"] == GROUPED
     pending = asked.database["jobs"].count_documents({"status": "pending"})
-    assert sizes["waiting"] == pending
+    assert sizes["lanes"] == pending
     assert sizes["suspects"] <= pending
 
 
@@ -293,3 +299,69 @@ def test_indexes_made_twice_are_the_same(asked: Asked) -> None:
     before = asked.database["jobs"].index_information()
     ensure_indexes(asked.database)
     assert asked.database["jobs"].index_information() == before
+
+
+# from a former version
+
+
+def former_index(database: Database[Any]) -> None:
+    """The index that a process of the former version makes at its start."""
+    keys = [("queue", 1), ("priority", -1), ("next_attempt_at", 1), ("_id", 1), ("type", 1)]
+    pending = {"status": "pending"}
+    database["jobs"].create_index(keys, name="waiting", partialFilterExpression=pending)
+
+
+@pytest.fixture
+def own_stores(database: Database[Any], settings: Settings) -> Iterator[Stores]:
+    yield Stores(database, settings)
+    if "waiting" in database["jobs"].index_information():
+        database["jobs"].drop_index("waiting")
+
+
+def index_names(database: Database[Any]) -> set[str]:
+    return set(database["jobs"].index_information())
+
+
+def test_a_new_database_has_no_index_of_a_former_version(database: Database[Any]) -> None:
+    assert "lanes" in index_names(database)
+    assert "waiting" not in index_names(database)
+
+
+def test_an_index_of_a_former_version_stays_while_one_of_its_workers_is_known(
+    database: Database[Any], own_stores: Stores
+) -> None:
+    former_index(database)
+    own_stores.workers.beat(make_worker("new"), 0)
+    database["workers"].insert_one({"_id": "old", "heartbeat_at": ago(60), "queues": ["default"]})
+    assert own_stores.drop_former_indexes() == []
+    assert {"waiting", "lanes"} <= index_names(database)
+    own_stores.workers.remove("old")
+    assert own_stores.drop_former_indexes() == ["waiting"]
+    assert own_stores.drop_former_indexes() == []
+    assert "waiting" not in index_names(database)
+
+
+def test_with_both_indexes_each_query_takes_its_own(
+    database: Database[Any], own_stores: Stores
+) -> None:
+    former_index(database)
+    job_id = accept(own_stores.jobs)["_id"]
+    found = own_stores.jobs.waiting.due(["email"], "normal", NOW, limit=5)
+    assert [hint.job_id for hint in found.hints] == [job_id]
+    ensure_indexes(database)
+    assert {"waiting", "lanes"} <= index_names(database)
+
+
+def test_the_oldest_of_a_hundred_types_are_merged_not_sorted(asked: Asked) -> None:
+    types = [f"type-{n}" for n in range(100)]
+    command: dict[str, Any] = {}
+
+    def note() -> None:
+        asked.plans(lambda: asked.store.waiting.due(types, "normal", NOW, limit=50))
+        command.update(asked._recorder.commands[0])
+
+    note()
+    (explained,) = explainable(command)
+    plan = str(asked.database.command("explain", explained, verbosity="queryPlanner"))
+    assert "SORT_MERGE" in plan
+    assert "'SORT'" not in plan

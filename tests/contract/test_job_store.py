@@ -783,8 +783,9 @@ def test_a_result_too_large_beside_what_is_there_cannot_be_stored(store: JobStor
 
 
 def due(store: JobStore, *, at: Any = NOW, priority: str = "normal", **more: Any) -> list[str]:
-    more = {"limit": 100, "types": ["email", "report"]} | more
-    return [hint.job_id for hint in store.waiting.due("default", priority, at, **more).hints]
+    types = more.pop("types", ["email", "report"])
+    more = {"limit": 100} | more
+    return [hint.job_id for hint in store.waiting.due(types, priority, at, **more).hints]
 
 
 def test_due_jobs_come_oldest_first(store: JobStore) -> None:
@@ -814,10 +815,10 @@ def test_only_what_is_due_is_due(store: JobStore) -> None:
     assert due(store, at=ahead(1)) == [scheduled]
 
 
-def test_queues_and_priorities_are_apart(store: JobStore) -> None:
+def test_types_and_priorities_are_apart(store: JobStore) -> None:
     high = accept(store, priority="high")["_id"]
     low = accept(store, priority="low")["_id"]
-    accept(store, queue="mail")
+    accept(store, type="other")
     assert due(store, priority="high") == [high]
     assert due(store, priority="low") == [low]
     assert due(store, priority="normal") == []
@@ -831,10 +832,67 @@ def test_due_can_be_asked_for_some_types_only(store: JobStore) -> None:
 
 def test_due_tells_since_when_and_can_leave_out_what_was_due_before(store: JobStore) -> None:
     ids = accept_many(store, 3)
-    found = store.waiting.due("default", "normal", NOW, types=["email"], limit=9)
+    found = store.waiting.due(["email"], "normal", NOW, limit=9)
     assert found.oldest == NOW - timedelta(milliseconds=3)
     assert due(store, since=NOW - timedelta(milliseconds=2)) == ids[1:]
-    assert store.waiting.due("mail", "normal", NOW, types=["email"], limit=9).oldest is None
+    assert store.waiting.due(["mail"], "normal", NOW, limit=9).oldest is None
+
+
+def test_due_tells_where_a_job_belongs_and_since_when_it_waits(store: JobStore) -> None:
+    accept(store, at=ago(5), queue="mail", type="report")
+    accept(store, at=ago(3), type="email")
+    found = store.waiting.due(["email", "report"], "normal", NOW, limit=9)
+    assert [(hint.queue, hint.type) for hint in found.hints] == [
+        ("mail", "report"),
+        ("default", "email"),
+    ]
+    assert found.times == [ago(5), ago(3)]
+
+
+def test_of_many_types_each_gets_its_turn(store: JobStore) -> None:
+    types = [f"type-{n:03}" for n in range(250)]
+    ids = {accept(store, type=name)["_id"] for name in types}
+    seen = {job_id for _ in range(3) for job_id in due(store, types=types)}
+    assert seen == ids
+    assert due(store, types=[f"other-{n}" for n in range(250)]) == []
+    assert due(store, types=[]) == []
+
+
+def test_where_there_are_many_types_one_that_has_something_is_found(store: JobStore) -> None:
+    types = [f"type-{n:03}" for n in range(250)]
+    job_id = accept(store, type="type-120")["_id"]
+    assert [due(store, types=types) for _ in range(3)] == [[job_id]] * 3
+
+
+# which types have something
+
+
+def test_types_are_due_whose_oldest_job_is(store: JobStore) -> None:
+    for name, priority in (("email", "low"), ("report", "high"), ("sms", "normal")):
+        accept(store, type=name, priority=priority, at=ago(5))
+    accept(store, type="late", delay_ms=5_000)
+    claimed(store, type="running")
+    names = ["email", "late", "report", "running"]
+    assert store.waiting.types_due(names, NOW) == ["email", "report"]
+    assert store.waiting.types_due(names, ago(6)) == []
+    assert store.waiting.types_due(names, ahead(6)) == ["email", "late", "report"]
+    assert store.waiting.any_due(names, NOW)
+    assert not store.waiting.any_due(["late", "other"], NOW)
+
+
+def test_types_due_are_told_of_from_one_on_and_so_many(store: JobStore) -> None:
+    names = [f"type-{n}" for n in range(9)]
+    for name in names:
+        accept(store, type=name)
+    assert store.waiting.types_due(names, NOW, most=4) == names[:4]
+    assert store.waiting.types_due(names, NOW, after="type-5") == names[6:]
+
+
+def test_types_that_became_due_lately_can_be_asked_for(store: JobStore) -> None:
+    accept(store, type="email", at=ago(60))
+    accept(store, type="report", at=ago(2))
+    assert store.waiting.types_due(["email", "report"], NOW, since=ago(4)) == ["report"]
+    assert not store.waiting.any_due(["email"], NOW, since=ago(4))
 
 
 # rescue
@@ -919,7 +977,7 @@ def test_a_second_death_in_company_costs_nothing_and_makes_a_suspect(store: JobS
 
 def suspects(store: JobStore, **more: Any) -> list[tuple[str, int]]:
     asked = {"types": ["email"], "now": ahead(60), "limit": 100} | more
-    return store.waiting.suspects(["default"], **asked)
+    return store.waiting.suspects(**asked)
 
 
 def test_a_suspect_is_claimed_as_such_and_not_with_others(store: JobStore) -> None:
@@ -953,11 +1011,8 @@ def test_a_suspect_that_waits_for_its_backoff_holds_up_nobody(store: JobStore) -
     assert suspects(store, now=ahead(400)) == [(job_id, 1)]
 
 
-def test_suspects_of_unknown_types_or_other_queues_are_left_to_who_knows_them(
-    store: JobStore,
-) -> None:
+def test_suspects_of_other_types_are_left_to_who_knows_them(store: JobStore) -> None:
     killed(store, accept(store, type="new")["_id"])
-    killed(store, accept(store, queue="mail")["_id"])
     assert suspects(store) == []
 
 

@@ -122,15 +122,16 @@ def test_a_cursor_and_a_time_bound_meet_at_the_lower_one(store: JobStore, listin
 # how much there is
 
 
-def test_depth_and_scheduled_are_by_queue_and_time(store: JobStore, listing: Listing) -> None:
+def test_depth_and_scheduled_are_by_type_and_time(store: JobStore, listing: Listing) -> None:
     accept_many(store, 3)
     accept(store, priority="high")
     accept(store, priority="low", delay_ms=5_000)
-    accept(store, queue="mail")
+    accept(store, type="report")
     claimed(store)
-    assert (listing.depth("default", NOW), listing.scheduled("default", NOW)) == (4, 1)
-    assert (listing.depth("default", ahead(5)), listing.scheduled("default", ahead(5))) == (5, 0)
-    assert (listing.depth("mail", NOW), listing.depth("other", NOW)) == (1, 0)
+    email, both = ["email"], ["email", "report"]
+    assert (listing.depth(email, NOW), listing.scheduled(email, NOW)) == (4, 1)
+    assert (listing.depth(email, ahead(5)), listing.scheduled(email, ahead(5))) == (5, 0)
+    assert (listing.depth(both, NOW), listing.depth(["other"], NOW)) == (5, 0)
     assert listing.processing() == 1
 
 
@@ -157,14 +158,25 @@ def test_a_gauge_counts_no_further_than_its_bound(
     monkeypatch.setattr(listing_module, "_MOST_COUNTED", 5)
     for priority in ("high", "normal", "low"):
         accept_many(store, 3, priority=priority)
-    assert listing.depth("default", NOW) == 5
-    assert listing.scheduled("default", ago(60)) == 5
+    assert listing.depth(["email"], NOW) == 5
+    assert listing.scheduled(["email"], ago(60)) == 5
+
+
+def test_types_with_pending_jobs_are_told_of_with_their_queue(
+    store: JobStore, listing: Listing
+) -> None:
+    accept(store, type="sms", queue="mail")
+    accept(store, delay_ms=5_000)
+    claimed(store, type="running")
+    assert listing.pending_types() == {"email": "default", "sms": "mail"}
+    assert listing.pending_types(besides=["email", "other"]) == {"sms": "mail"}
+    assert listing.pending_types(besides=["email", "sms"]) == {}
 
 
 def test_the_oldest_due_job_may_have_any_priority(store: JobStore, listing: Listing) -> None:
-    assert listing.oldest_due("default", NOW) is None
+    assert listing.oldest_due(["email", "other"], NOW) is None
     accept(store, at=ago(5), priority="normal")
     accept(store, at=ago(9), priority="low")
     accept(store, at=ago(60), delay_ms=61_000)
-    accept(store, at=ago(90), queue="mail")
-    assert listing.oldest_due("default", NOW) == ago(9)
+    accept(store, at=ago(90), type="report")
+    assert listing.oldest_due(["email", "other"], NOW) == ago(9)

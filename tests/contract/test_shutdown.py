@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from service.job import Outcome
+from service.queue.lanes import Lane
 from service.store import WorkerStore
 from service.store.documents import hint_of
 from service.worker.process import WorkerProcess
@@ -23,7 +24,7 @@ def test_a_process_that_stops_gives_back_what_has_not_started_and_says_goodbye(
     assert process.finish()
     assert status(process, held) == ("pending", 0)
     assert all_workers(workers) == []
-    assert process._broker.client.llen("dramatiq:default") == 1
+    assert process._broker.lanes.listed(Lane("default", "report")) == {held.job.id}
 
 
 @pytest.mark.parametrize("during", ["read_clock", "beat"])
@@ -79,7 +80,7 @@ def test_a_process_lets_no_heartbeat_keep_it_from_stopping(
 def test_a_process_that_stops_lets_its_jobs_finish(make_process: MakeProcess) -> None:
     process = make_process(shutdown_grace_seconds=5.0)
     held = hold(process)
-    process._registry.start(held.job.id)
+    process._in_flight.turns.begin(held.job.id)
     end = attempt_result(Outcome.COMPLETED, finished_at=process.clock.now())
     threading.Timer(0.2, process._committer.put, [held, end]).start()
     began = time.monotonic()
@@ -90,7 +91,7 @@ def test_a_process_that_stops_lets_its_jobs_finish(make_process: MakeProcess) ->
 
 def test_what_does_not_finish_in_time_is_given_back_uncharged(process: WorkerProcess) -> None:
     held = hold(process)
-    process._registry.start(held.job.id)
+    process._in_flight.turns.begin(held.job.id)
     assert not process.finish()
     assert status(process, held) == ("pending", 0)
     assert process.store.requests.get(held.job.id)["history"][0]["outcome"] == "released"
@@ -102,7 +103,6 @@ def test_what_a_claim_under_way_wins_while_the_process_stops_is_given_back(
     process = make_process()
     document = new_job_document(at=process.clock.now(), type="report")
     process.store.new_jobs.accept([document])
-    consumer = process.consumer(process._broker, "default")
     claims = process.store.claims.claim
     claiming, stopped = threading.Event(), threading.Event()
 
@@ -113,14 +113,13 @@ def test_what_a_claim_under_way_wins_while_the_process_stops_is_given_back(
 
     process.store.claims.claim = slow_claim  # type: ignore[method-assign]
     process._broker.enqueue_many([hint_of(document)])
-    taking = threading.Thread(target=lambda: next(consumer))
-    taking.start()
+    process._supply_threads.start()
     assert claiming.wait(5)
     stopping = threading.Thread(target=process.finish)
     stopping.start()
     threading.Timer(0.3, stopped.set).start()
     stopping.join(10)
-    taking.join(10)
+    process._supply_threads.supplier.join(10)
     assert process.store.requests.get(document["_id"])["status"] == "pending"
     assert process.store.requests.get(document["_id"])["attempts"] == 0
 

@@ -464,7 +464,7 @@ class StoreModel(RuleBasedStateMachine):
 
     def job_is_in_one_place_only(self) -> None:
         """It waits, or one claim on it counts, or it is final."""
-        due = self.store.waiting.due("default", "normal", self.now, limit=1_000, types=["email"])
+        due = self.store.waiting.due(["email"], "normal", self.now, limit=1_000)
         waiting = {hint.job_id for hint in due.hints}
         counting = [claim.id for claim in self.current]
         assert len(counting) == len(set(counting))

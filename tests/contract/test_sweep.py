@@ -16,13 +16,12 @@ from pymongo.errors import AutoReconnect
 
 from actors import dead_letter
 from service.clock import ServerClock
-from service.job import Hint, Stranded
+from service.job import Stranded
 from service.queue import redis_client
 from service.queue.broker import DEAD_LETTER_ACTOR, DEAD_LETTER_QUEUE, PulseBroker
-from service.queue.messages import job_id_of
+from service.queue.messages import redis_id
 from service.settings import Settings
 from service.store import Counters, JobStore, WorkerStore, commands
-from service.store.documents import hint_of
 from service.worker.maintenance import sweep
 from tests.factories import (
     NOW,
@@ -30,7 +29,6 @@ from tests.factories import (
     accept_many,
     ago,
     ahead,
-    claim,
     claimed,
     eventually,
     failed,
@@ -38,7 +36,6 @@ from tests.factories import (
     make_worker,
 )
 
-TYPES = ["email"]
 LATER = ahead(6)
 
 
@@ -51,14 +48,6 @@ def broker(
     dead_letter.declare(broker, lambda: (store, clock))
     yield broker
     broker.close()
-
-
-def listed(broker: PulseBroker, queue: str = "default") -> list[str]:
-    """The jobs whose messages wait in Redis, high priority first."""
-    keys: list[bytes] = []
-    for name in broker.list_keys(queue):
-        keys += broker.client.lrange(name, 0, -1)  # type: ignore[arg-type]
-    return [job_id_of(key) for key in keys]
 
 
 # rescue
@@ -273,79 +262,6 @@ def test_a_document_that_takes_nothing_more_does_not_hold_up_its_neighbours(
     assert "5 job(s)" in store.requests.get(full)["error"]["message"]
 
 
-# dispatch
-
-
-def dispatch(store: JobStore, broker: PulseBroker, at: Any = NOW) -> int:
-    return sweep.dispatch(store, broker, "default", TYPES, at)
-
-
-def test_a_due_job_without_a_message_gets_one(store: JobStore, broker: PulseBroker) -> None:
-    ids = [accept(store, at=ago(9), priority=p)["_id"] for p in ("low", "high", "normal")]
-    assert dispatch(store, broker) == 3
-    assert listed(broker) == [ids[1], ids[2], ids[0]]
-
-
-def test_a_job_whose_message_waits_gets_no_second_one(store: JobStore, broker: PulseBroker) -> None:
-    accept(store, at=ago(9))
-    assert dispatch(store, broker) == 1
-    assert dispatch(store, broker) == 0
-
-
-def test_a_job_that_has_just_become_due_may_have_its_message_under_way(
-    store: JobStore, broker: PulseBroker
-) -> None:
-    accept(store, at=ago(0.5))
-    assert dispatch(store, broker) == 0
-    assert dispatch(store, broker, ahead(1)) == 1
-
-
-def test_a_job_is_not_dispatched_before_its_time(store: JobStore, broker: PulseBroker) -> None:
-    accept(store, run_at=ahead(60))
-    assert dispatch(store, broker, ahead(59)) == 0
-    assert dispatch(store, broker, ahead(61)) == 1
-
-
-def test_claimed_final_and_unknown_jobs_are_not_dispatched(
-    store: JobStore, broker: PulseBroker
-) -> None:
-    claimed(store, at=ago(9))
-    failed(store, at=ago(9))
-    accept(store, at=ago(9), type="new")
-    accept(store, at=ago(9), queue="mail")
-    assert dispatch(store, broker) == 0
-
-
-def test_what_redis_lost_is_dispatched_again(store: JobStore, broker: PulseBroker) -> None:
-    ids = accept_many(store, 5)
-    dispatch(store, broker, ahead(2))
-    broker.client.flushall()
-    assert dispatch(store, broker, ahead(2)) == 5
-    assert listed(broker) == ids
-
-
-def test_a_message_that_was_fetched_and_never_acked_costs_a_duplicate_and_no_job(
-    store: JobStore, broker: PulseBroker
-) -> None:
-    job_id = accept(store, at=ago(9))["_id"]
-    dispatch(store, broker)
-    broker.fetch("default", 9, (0, 0, 0))
-    assert dispatch(store, broker) == 1
-    claim(store, job_id)
-    assert store.claims.claim([job_id], "other", NOW) == []
-
-
-def test_of_a_long_backlog_the_oldest_are_dispatched_and_the_rest_left_to_the_workers(
-    store: JobStore, broker: PulseBroker
-) -> None:
-    ids = accept_many(store, 80)
-    assert dispatch(store, broker, ahead(2)) == 50
-    assert listed(broker) == ids[:50]
-    assert broker.has_overflow("default")
-    broker.fetch("default", 20, (0, 0, 0))
-    assert dispatch(store, broker, ahead(2)) == 0
-
-
 # dead letters
 
 
@@ -433,20 +349,15 @@ def test_a_dead_letter_for_a_job_that_was_retried_meanwhile_changes_nothing(
 def test_a_message_in_nobodys_hands_goes_once_its_job_has_ended(
     store: JobStore, broker: PulseBroker
 ) -> None:
-    """Its consumer took it off its list by waking for it, and died."""
+    """A consumer of a former version took it off its list by waking for it, and died."""
     ids = accept_many(store, 4)
-    broker.enqueue_many([store_hint(store, job_id) for job_id in ids])
-    for _ in range(2):
-        broker.client.lpop("dramatiq:default")
+    keys = [redis_id(job_id).encode() for job_id in ids]
+    for key in keys:
+        broker.client.hset("dramatiq:default.msgs", key, "{}")
+    broker.client.rpush("dramatiq:default", *keys[2:])
     (fetched,) = broker.fetch("default", 1, [0, 1, 0]).messages
     assert sweep.clear_orphans(store, broker, "default") == 0
     for job_id in ids:
         store.requests.cancel(job_id, NOW)
     assert sweep.clear_orphans(store, broker, "default") == 2
-    assert sorted(broker.stored_keys("default")) == sorted(
-        [fetched[0], *broker.client.lrange("dramatiq:default", 0, -1)]  # type: ignore[misc]
-    )
-
-
-def store_hint(store: JobStore, job_id: str) -> Hint:
-    return hint_of(store.requests.get(job_id))
+    assert sorted(broker.stored_keys("default")) == sorted([fetched[0], keys[3]])

@@ -142,7 +142,6 @@ class Ours:
 
     def close(self) -> None:
         self.process._stores.close()
-        self.process._supply.wake_client.close()
         self.broker.close()
         self.broker.client.close()
 

@@ -19,7 +19,7 @@ def test_a_run_stuck_beyond_its_limit_times_out_and_the_process_exits(
     process: WorkerProcess, exits: list[int]
 ) -> None:
     held, waiting = hold(process, max_attempts=1), hold(process)
-    process._registry.start(held.job.id)
+    process._in_flight.turns.begin(held.job.id)
     held.deadline = time.monotonic() - 60
     with pytest.raises(Exited):
         process._watchdog.look()
@@ -47,7 +47,7 @@ def test_who_blocks_the_loop_pays_for_it_and_his_neighbours_do_not(
         for payload in ({}, {"blocks": True})
     )
     for held in (neighbour, blocking):
-        process.runner.run(held.job.id)
+        process.runner.hand_over([], [held])
     eventually(lambda: process.runner.loop.is_blocked)
     neighbour.deadline = time.monotonic() - 60
     with pytest.raises(Exited):
@@ -62,7 +62,7 @@ def test_who_blocks_the_loop_pays_for_it_and_his_neighbours_do_not(
 
 def test_a_run_beyond_its_limit_has_a_grace(process: WorkerProcess, exits: list[int]) -> None:
     held = hold(process)
-    process._registry.start(held.job.id)
+    process._in_flight.turns.begin(held.job.id)
     held.deadline = time.monotonic() - 1
     process._watchdog.look()
     assert exits == []
@@ -75,7 +75,7 @@ def test_a_process_that_gives_up_exits_whatever_its_goodbye_comes_to(
         raise RuntimeError("as asked")
 
     held = hold(process)
-    process._registry.start(held.job.id)
+    process._in_flight.turns.begin(held.job.id)
     held.deadline = time.monotonic() - 60
     with monkeypatch.context() as broken:
         broken.setattr(process._leader, "resign", fail)

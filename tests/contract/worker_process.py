@@ -23,7 +23,7 @@ def hold(process: WorkerProcess, name: str = "report", event_type: Any = None, *
     (job,) = process.store.claims.claim([document["_id"]], process.identity.id, process.clock.now())
     event_type = event_type or process._catalog.get(name)
     held = replace(make_held(event_type), job=job)
-    process._registry.add([held])
+    process._in_flight.add([held])
     return held
 
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from service.job import Hint
-from service.queue.messages import hint_message, redis_id
+from tests.factories import put_hints
 from tests.faults.history import Recorder
 from tests.faults.processes import Process, send
 from tests.faults.proxy import Proxy
@@ -203,9 +203,8 @@ class Chaos(threading.Thread):
         """Messages for jobs that have one already, and for finished ones."""
         jobs = self._stack.database["jobs"].find({}, {"type": 1, "queue": 1}, limit=200)
         with self._recorder.fault("duplicate", "redis"):
-            for job in jobs.sort("_id", -1):
-                key = redis_id(job["_id"])
-                hint = Hint(job["_id"], job["type"], job["queue"], "normal")
-                queue = f"dramatiq:{job['queue']}"
-                self._stack.redis_client.hset(f"{queue}.msgs", key, hint_message(hint).encode())
-                self._stack.redis_client.rpush(queue, key)
+            hints = [
+                Hint(job["_id"], job["type"], job["queue"], "normal")
+                for job in jobs.sort("_id", -1)
+            ]
+            put_hints(self._stack.redis_client, hints)

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.factories import hints_in
 from tests.faults.api import Api
 from tests.faults.figures import quantile
 from tests.faults.processes import send
@@ -134,7 +135,7 @@ def backlog(jobs: int = 200_000, rounds: int = 5) -> str:
         _post_backlog(stack, jobs)
         full = _p99_ms(stack, rounds)
         memory = int(stack.redis_client.info("memory")["used_memory"])
-        messages = stack.redis_client.hlen("dramatiq:default.msgs")
+        messages = len(hints_in(stack.redis_client))
         stored = stack.database["jobs"].count_documents({"status": "pending"})
     return (
         f"{stored} pending: Redis holds {messages} messages in {memory / 2**20:.1f} MiB "

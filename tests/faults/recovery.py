@@ -9,14 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from service.job import Hint
-from service.queue.messages import hint_message, redis_id
+from tests.factories import hints_in, put_hints
 from tests.faults.figures import Timed
 from tests.faults.processes import send
 from tests.faults.stack import EVENT_TYPES, Stack
 from tests.faults.waiting import eventually
 
 _LONG_MS = 1_500
-_QUEUE = "dramatiq:default"
 ELSEWHERE = {"EVENT_TYPE_MODULES": f"{EVENT_TYPES},tests.faults.elsewhere"}
 
 
@@ -74,15 +73,8 @@ def redis_back(repeat: int) -> Timed:
             stack.api.wait_final(event)
             stack.redis.start()
             back = time.monotonic()
-            key = redis_id(event)
-            message = hint_message(Hint(event, "journal.sync", "default", "normal")).encode()
-            stack.redis_client.hset(f"{_QUEUE}.msgs", key, message)
-            stack.redis_client.rpush(_QUEUE, key)
-            eventually(
-                lambda k=key: not stack.redis_client.hexists(f"{_QUEUE}.msgs", k),
-                within=30,
-                every=0.02,
-            )
+            put_hints(stack.redis_client, [Hint(event, "journal.sync", "default", "normal")])
+            eventually(lambda: not hints_in(stack.redis_client), within=30, every=0.02)
             seconds.append(time.monotonic() - back)
     return Timed("Redis back -> the queue moves", seconds, target=5)
 

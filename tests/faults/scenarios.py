@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 
-from service.queue.messages import redis_id
+from service.job import Hint
+from tests.factories import put_hints
 from tests.faults.processes import send
 from tests.faults.trial import Trial
 from tests.faults.waiting import eventually
@@ -70,21 +71,11 @@ def the_web_is_killed(trial: Trial) -> None:
 
 def messages_come_tenfold(trial: Trial) -> None:
     events = [trial.client.post("journal.async", {"duration_ms": 700}) for _ in range(4)]
-    client = trial.stack.redis_client
-    stored = "dramatiq:default.msgs"
-    message = eventually(lambda: client.hvals(stored), "a message is there")[0]
+    hints = [Hint(e, "journal.async", "default", "normal") for e in events if e]
     with trial.recorder.fault("duplicate", "redis"):
         for _ in range(10):
-            for event in filter(None, events):
-                key = redis_id(event)
-                client.hset(stored, key, message.replace(_id_in(message), event.encode()))
-                client.rpush("dramatiq:default", key)
+            put_hints(trial.stack.redis_client, hints)
     trial.wait_for(*events, status="completed")
-
-
-def _id_in(message: bytes) -> bytes:
-    """The event id that a message carries."""
-    return message.partition(b'"args":["')[2].partition(b'"')[0]
 
 
 def posts_are_repeated(trial: Trial) -> None:

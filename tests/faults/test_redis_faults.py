@@ -11,7 +11,8 @@ import pytest
 import redis
 
 from service.job import Hint
-from service.queue.messages import hint_message, redis_id
+from service.queue.messages import hint_message, lane_message, redis_id
+from tests.factories import hints_in, put_hints
 from tests.faults.processes import send
 from tests.faults.stack import Stack
 from tests.faults.waiting import eventually
@@ -142,10 +143,21 @@ def test_a_delayed_event_runs_in_time_though_redis_died(stack: Stack) -> None:
 
 
 def put(stack: Stack, key: str, message: bytes | None) -> None:
-    """Puts a message into the queue `default`, past the broker."""
+    """Puts a message where a former version's web puts them for the queue `default`."""
     if message is not None:
         stack.redis_client.hset("dramatiq:default.msgs", key, message)
     stack.redis_client.rpush("dramatiq:default", key)
+
+
+def put_in_front(stack: Stack, message: bytes) -> None:
+    """Puts a message where idle workers of the queue `default` wait."""
+    stack.redis_client.rpush("dramatiq:default:front", message)
+
+
+def forged_hint(event: str, **changes: object) -> bytes:
+    """A hint as it lies in a lane, with some of its fields changed."""
+    fields = json.loads(lane_message(Hint(event, "journal.sync", "default", "normal")))
+    return json.dumps(fields | changes, separators=(",", ":")).encode()
 
 
 def forged(event: str, **changes: object) -> bytes:
@@ -159,6 +171,7 @@ def test_tenfold_and_shuffled_messages_have_one_effect(stack: Stack) -> None:
     for copy in range(10):
         for event in events[copy::3] + events[::-1]:
             put(stack, redis_id(event), forged(event))
+        put_hints(stack.redis_client, [Hint(e, "journal.sync", "default", "low") for e in events])
     all_complete(stack, events)
     for event in events:
         assert len(stack.journal.starts(event)) == 1
@@ -186,10 +199,11 @@ def test_junk_is_put_aside_and_counted_and_its_neighbours_are_unharmed(stack: St
     alive = {worker["_id"] for worker in stack.alive()}
     for kind, message in JUNK.items():
         put(stack, f"junk.{kind}", message)
+        put_in_front(stack, message or b"")
     events, _ = post_times(stack, 10)
     all_complete(stack, events, within=5)
     eventually(
-        lambda: stack.counter("_worker", "junk") - before >= len(JUNK),
+        lambda: stack.counter("_worker", "junk") - before >= 2 * len(JUNK),
         "all junk is counted",
     )
     assert alive == {worker["_id"] for worker in stack.alive()}
@@ -212,10 +226,11 @@ def test_a_forged_message_changes_nothing_about_its_job(stack: Stack) -> None:
         send(pid, signal.SIGSTOP)
     payload = {"duration_ms": 20, "fail_times": 1}
     events = {kind: stack.api.post("journal.sync", dict(payload)) for kind in FORGED}
-    eventually(lambda: stack.redis_client.hlen("dramatiq:default.msgs") == len(events), "all sent")
+    eventually(lambda: len(hints_in(stack.redis_client)) == len(events), "all sent")
     stack.redis_client.flushall()
     for kind, event in events.items():
         put(stack, redis_id(event), forged(event, **FORGED[kind]))
+        put_in_front(stack, forged_hint(event, **FORGED[kind]))
     for pid in pids:
         send(pid, signal.SIGCONT)
     for kind, event in events.items():
@@ -226,7 +241,9 @@ def test_a_forged_message_changes_nothing_about_its_job(stack: Stack) -> None:
 def test_a_message_for_a_job_that_does_not_exist_is_dropped(stack: Stack) -> None:
     ghost = "01900000-0000-7000-8000-000000000000"
     put(stack, redis_id(ghost), forged(ghost))
+    put_in_front(stack, forged_hint(ghost))
     events, _ = post_times(stack, 3)
     all_complete(stack, events, within=5)
-    eventually(lambda: stack.redis_client.hlen("dramatiq:default.msgs") == 0, "it is gone")
+    eventually(lambda: not stack.redis_client.exists("dramatiq:default.msgs"), "it is gone")
+    eventually(lambda: not hints_in(stack.redis_client), "it is gone")
     assert stack.journal.of(ghost) == []

@@ -22,6 +22,8 @@ from service.doctor.report import as_json, as_text, diagnose, is_well
 from service.job import Hint, Outcome
 from service.queue import redis_client
 from service.queue.broker import PulseBroker
+from service.queue.lanes import Lane
+from service.queue.messages import redis_id
 from service.settings import Settings
 from service.store import Counters, Deltas, JobStore, Stores, WorkerStore
 from tests.factories import accept, ago, ahead, claimed, failed, finish, make_worker
@@ -95,14 +97,14 @@ def test_no_job_is_lost_while_the_overflow_is_set(
     servers: Servers, store: JobStore, broker: PulseBroker
 ) -> None:
     accept(store, at=ago(60))
-    broker.client.set(broker.overflow_key("default"), 1)
+    broker.lanes.set_overflow(Lane("default", "email"))
     assert found(servers, "lost messages").level is Level.OK
 
 
 def test_jobs_that_no_worker_takes_are_found(
     servers: Servers, store: JobStore, worker: str
 ) -> None:
-    accept(store, at=ago(60), queue="mail")
+    accept(store, at=ago(60), queue="mail", type="sms")
     accept(store, at=ago(60), queue="default")
     finding = found(servers, "queues without a worker")
     assert finding.count == 1
@@ -137,10 +139,10 @@ def test_schedules_that_are_late_are_found(
 def test_an_overflow_with_nothing_waiting_is_found(
     servers: Servers, store: JobStore, broker: PulseBroker
 ) -> None:
-    broker.client.set(broker.overflow_key("default"), 1)
-    broker.client.set(broker.overflow_key("mail"), 1)
-    accept(store, at=ago(1), queue="mail")
-    assert found(servers, "overflow set for nothing").examples == ("default",)
+    broker.lanes.set_overflow(Lane("default", "email"))
+    broker.lanes.set_overflow(Lane("mail", "sms"))
+    accept(store, at=ago(1), queue="mail", type="sms")
+    assert found(servers, "overflow set for nothing").examples == ("default/email",)
 
 
 def test_messages_of_final_and_unknown_jobs_are_noted(
@@ -155,6 +157,17 @@ def test_messages_of_final_and_unknown_jobs_are_noted(
     assert sorted(finding.examples) == sorted(
         [f"default: {done.id} (completed)", f"default: {unknown.job_id} (no such job)"]
     )
+
+
+def test_messages_of_a_former_version_that_lie_there_for_ever_are_noted(
+    servers: Servers, store: JobStore, broker: PulseBroker
+) -> None:
+    done = claimed(store)
+    finish(store, done)
+    broker.client.hset("dramatiq:default.msgs", redis_id(done.id), "{}")
+    broker.client.hset("dramatiq:dead_letter.msgs", "a-letter", "{}")
+    finding = found(servers, "stale messages")
+    assert finding.examples == (f"default: {done.id} (completed)",)
 
 
 def test_counts_lost_with_a_killed_process_are_noted(
@@ -218,7 +231,7 @@ def test_it_changes_nothing(
 ) -> None:
     accept(store, at=ago(60))
     claimed(store, worker="gone")
-    broker.client.set(broker.overflow_key("mail"), 1)
+    broker.lanes.set_overflow(Lane("mail", "sms"))
     before = everything(database, broker)
     examine(CHECKS, servers, 0)
     assert everything(database, broker) == before

@@ -23,8 +23,8 @@ def jobs(database: Database[Any]) -> None:
             *(new_job_document(at=ago(n)) for n in (0, 5, 60)),
             new_job_document(priority="high"),
             new_job_document(priority="low", delay_ms=5_000),
-            new_job_document(queue="mail", at=ago(90)),
-            documents.suspect(8, queue="mail"),
+            new_job_document(type="sms", at=ago(90)),
+            documents.suspect(8, type="sms"),
             *(documents.processing() for _ in range(2)),
             documents.ended(),
             documents.ended(Outcome.REJECTED, type="report"),
@@ -33,11 +33,12 @@ def jobs(database: Database[Any]) -> None:
     )
 
 
-def test_what_is_due_and_what_waits_for_its_time_are_counted_by_queue(stores: Stores) -> None:
+def test_what_is_due_and_what_waits_for_its_time_are_counted_by_type(stores: Stores) -> None:
     listing = stores.listing
-    assert (listing.depth("default", NOW), listing.scheduled("default", NOW)) == (4, 1)
-    assert (listing.depth("default", ahead(5)), listing.scheduled("default", ahead(5))) == (5, 0)
-    assert (listing.depth("mail", NOW), listing.depth("other", NOW)) == (2, 0)
+    email = ["email"]
+    assert (listing.depth(email, NOW), listing.scheduled(email, NOW)) == (4, 1)
+    assert (listing.depth(email, ahead(5)), listing.scheduled(email, ahead(5))) == (5, 0)
+    assert (listing.depth(["sms"], NOW), listing.depth(["other"], NOW)) == (2, 0)
 
 
 def test_what_is_processed_and_what_is_pending_are_counted(stores: Stores) -> None:

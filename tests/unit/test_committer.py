@@ -13,8 +13,11 @@ from service.errors import InvalidEvent, StoreUnavailable
 from service.job import Job, JobStatus, Outcome, Transition
 from service.store import Deltas
 from service.worker.finishing.committer import Committer, Finished
-from service.worker.registry import Held, Registry
-from tests.factories import NOW, attempt_result, eventually, make_held, make_type
+from service.worker.holding.capacity import Capacity
+from service.worker.holding.in_flight import InFlight
+from service.worker.holding.isolation import Isolation
+from service.worker.holding.job import InFlightJob
+from tests.factories import NOW, attempt_result, eventually, make_held
 
 
 class FakeStore:
@@ -66,26 +69,16 @@ class FakeBroker:
 
     def __init__(self, journal: list[str]) -> None:
         self.journal = journal
-        self.acked: list[Any] = []
         self.offered: list[str] = []
         self.published: list[str] = []
         self.away = False
         self.client = self
 
-    def pipeline(self, *, transaction: bool) -> FakeBroker:
-        assert not transaction
-        return self
-
-    def ack_many(self, pipeline: Any, queue: str, ids: Sequence[Any]) -> None:
-        self.acked += [(queue, key) for key in ids]
-
     def publish(self, channel: str, text: str) -> None:
-        self.published += text.split(",")
-
-    def execute(self) -> None:
         if self.away:
             raise redis.ConnectionError("as asked")
-        self.journal.append("acked")
+        self.journal.append("announced")
+        self.published += text.split(",")
 
     def enqueue_many(self, hints: Sequence[Any]) -> int:
         self.offered += [hint.job_id for hint in hints]
@@ -99,31 +92,33 @@ class Bench:
         self.journal: list[str] = []
         self.store, self.counters = FakeStore(self.journal), FakeCounters()
         self.broker = FakeBroker(self.journal)
-        self.registry = Registry(8, 100, [make_type()])
+        self.in_flight = InFlight(Capacity(8, 100), Isolation())
         self.followed: list[Finished] = []
         self.follow: Callable[[Sequence[Finished]], None] = self.followed.extend
         self.committer = Committer(
             self.store,  # type: ignore[arg-type]
             self.counters,  # type: ignore[arg-type]
             self.broker,  # type: ignore[arg-type]
-            self.registry,
+            self.in_flight,
             self._follow,
         )
 
     def _follow(self, finished: Sequence[Finished]) -> None:
         self.follow(finished)
 
-    def held(self, **job: Any) -> Held:
-        held = make_held(key=b"key", **job)
-        self.registry.add([held])
+    def held(self, **job: Any) -> InFlightJob:
+        held = make_held(**job)
+        self.in_flight.add([held])
         return held
 
-    def end(self, held: Held, outcome: Outcome = Outcome.COMPLETED, **over: Any) -> Held:
+    def end(
+        self, held: InFlightJob, outcome: Outcome = Outcome.COMPLETED, **over: Any
+    ) -> InFlightJob:
         self.committer.put(held, attempt_result(outcome, **over))
         return held
 
     def settle(self) -> None:
-        assert eventually(lambda: self.committer.flush(0.1) and not len(self.registry))
+        assert eventually(lambda: self.committer.flush(0.1) and not len(self.in_flight))
 
 
 @pytest.fixture
@@ -150,19 +145,19 @@ def poison(job_id: str, error: type[Exception] = InvalidEvent) -> Any:
 # one outcome
 
 
-def test_an_outcome_is_written_then_acked_counted_and_followed_up(bench: Bench) -> None:
+def test_an_outcome_is_written_then_announced_counted_and_followed_up(bench: Bench) -> None:
     held = bench.end(bench.held(), result=5)
     bench.settle()
     assert bench.store.written[held.job.id].result == 5
-    assert bench.broker.acked == [("default", b"key")]
+    assert bench.broker.published == [held.job.id]
     assert bench.counters.of() == {"completed": 1}
     assert eventually(lambda: [s.held for s in bench.followed] == [held])
 
 
-def test_nothing_is_acked_before_it_is_written(bench: Bench) -> None:
+def test_nothing_is_announced_before_it_is_written(bench: Bench) -> None:
     bench.end(bench.held())
     bench.settle()
-    assert bench.journal == ["written", "acked"]
+    assert bench.journal == ["written", "announced"]
 
 
 def test_of_several_attempt_results_the_first_one_counts(bench: Bench) -> None:
@@ -174,7 +169,7 @@ def test_of_several_attempt_results_the_first_one_counts(bench: Bench) -> None:
     bench.end(held, Outcome.COMPLETED)
     assert bench.committer.flush(5)
     assert [v.outcome for b in bench.store.batches for _, v in b] == [Outcome.RELEASED]
-    assert len(bench.broker.acked) == 1
+    assert bench.broker.published == []
 
 
 def test_two_claims_of_one_job_are_never_written_together(bench: Bench) -> None:
@@ -190,15 +185,6 @@ def test_two_claims_of_one_job_are_never_written_together(bench: Bench) -> None:
     bench.settle()
     written = [[job.claim for job, _ in batch] for batch in bench.store.batches]
     assert written == [["a-claim"], ["a-claim", "late"], ["right"]]
-
-
-def test_a_job_without_a_message_is_not_acked(bench: Bench) -> None:
-    held = bench.held()
-    held.message_key = None
-    bench.end(held)
-    bench.settle()
-    assert bench.broker.acked == []
-    assert bench.broker.published == [held.job.id]
 
 
 def test_only_final_outcomes_are_announced(bench: Bench) -> None:
@@ -267,12 +253,11 @@ def test_attempt_results_from_many_threads_are_all_written(bench: Bench) -> None
 # fenced
 
 
-def test_a_fenced_outcome_is_acked_and_counted_as_such_and_nothing_follows(bench: Bench) -> None:
+def test_a_fenced_outcome_is_counted_as_such_and_nothing_follows(bench: Bench) -> None:
     held = bench.held()
     bench.store.fenced = {held.job.id}
     bench.end(held)
     bench.settle()
-    assert bench.broker.acked == [("default", b"key")]
     assert bench.counters.of() == {}
     assert bench.counters.of("_worker") == {"fenced": 1}
     assert bench.broker.published == []
@@ -334,8 +319,8 @@ def test_outcomes_wait_for_mongodb(bench: Bench) -> None:
     held = bench.end(bench.held())
     eventually(lambda: bench.store.asked >= 2)
     assert not bench.committer.flush(0)
-    assert bench.broker.acked == []
-    assert len(bench.registry) == 1
+    assert bench.broker.published == []
+    assert len(bench.in_flight) == 1
     bench.store.fail = lambda _: None
     bench.settle()
     assert set(bench.store.written) == {held.job.id}
@@ -351,7 +336,7 @@ def test_a_process_that_stops_does_not_wait_for_mongodb_for_ever(bench: Bench) -
     assert bench.counters.of() == {}
 
 
-def test_redis_being_away_costs_only_a_late_ack(bench: Bench) -> None:
+def test_redis_being_away_holds_up_nothing(bench: Bench) -> None:
     bench.broker.away = True
     held = bench.end(bench.held())
     bench.settle()
@@ -363,7 +348,7 @@ def test_counts_that_get_lost_hold_up_nothing(bench: Bench) -> None:
     bench.counters.fail = True
     bench.end(bench.held())
     bench.settle()
-    assert eventually(lambda: len(bench.broker.acked) == 1)
+    assert eventually(lambda: len(bench.broker.published) == 1)
 
 
 def test_a_failure_in_what_follows_is_left_to_the_sweep(bench: Bench) -> None:

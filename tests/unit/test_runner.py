@@ -7,7 +7,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -21,47 +21,71 @@ from service.clock import ServerClock
 from service.errors import Cancelled, Reject, RetryLater
 from service.job import AttemptResult, Outcome
 from service.worker.fleet.lease import Lease
-from service.worker.registry import Held, Registry
+from service.worker.holding.capacity import Capacity
+from service.worker.holding.in_flight import InFlight
+from service.worker.holding.isolation import Isolation
+from service.worker.holding.job import InFlightJob
 from service.worker.running.results import MAX_RESULT_BYTES
 from service.worker.running.runner import Runner
 from service.worker.running.time_limits import TimeLimits
 from tests.factories import done, done_async, eventually, make_held, make_type
 
 
+class FakeThreads:
+    """Dramatiq's work queue: who was called, and how many messages wait in it."""
+
+    def __init__(self) -> None:
+        self.called: list[InFlightJob] = []
+        self.messages = 0
+
+    def call(self, jobs: Iterable[InFlightJob]) -> None:
+        self.called += jobs
+
+
 class Bench:
     """A runner, and the attempt_results that it handed over."""
 
     def __init__(self) -> None:
-        self.registry = Registry(8, 100, [make_type()])
+        self.in_flight = InFlight(Capacity(8, 1_000), Isolation())
+        self.threads = FakeThreads()
         self.lease = Lease(60)
         self.lease.renew(time.monotonic())
-        self.attempt_results: list[tuple[Held, AttemptResult]] = []
+        self.attempt_results: list[tuple[InFlightJob, AttemptResult]] = []
         self.progress: list[Any] = []
         self.clock = ServerClock()
         self.runner = Runner(
-            self.registry,
+            self.in_flight,
             self.lease,
             self.clock,
             self._put,
             self._on_progress,
             limits=TimeLimits(),
+            threads=self.threads,  # type: ignore[arg-type]
         )
 
-    def _on_progress(self, _held: Held, value: Any) -> None:
+    def _on_progress(self, _held: InFlightJob, value: Any) -> None:
         self.progress.append(value)
 
-    def _put(self, held: Held, attempt_result: AttemptResult) -> None:
+    def _put(self, held: InFlightJob, attempt_result: AttemptResult) -> None:
+        self.in_flight.free_place(held)
         self.attempt_results.append((held, attempt_result))
 
-    def hold(self, handler: Callable[..., Any], **job: Any) -> Held:
+    def hold(self, handler: Callable[..., Any], **job: Any) -> InFlightJob:
         held = make_held(make_type(handler=handler), **job)
-        self.registry.add([held])
+        self.in_flight.add([held])
         return held
+
+    def start(self, held: InFlightJob) -> None:
+        """As whoever claims does, and the thread that is called."""
+        if held.is_async:
+            self.runner.hand_over([], [held])
+        else:
+            self.runner.run(held.job.id)
 
     def run(self, handler: Callable[..., Any], **job: Any) -> AttemptResult:
         """Runs one job to its end."""
         held = self.hold(handler, **job)
-        self.runner.run(held.job.id)
+        self.start(held)
         ((_, attempt_result),) = eventually(
             lambda: [e for e in self.attempt_results if e[0] is held]
         )
@@ -277,7 +301,7 @@ def test_a_synchronous_run_that_is_struck_is_a_timeout(bench: Bench) -> None:
 
 def test_one_slow_run_holds_up_no_other(bench: Bench) -> None:
     slow = bench.hold(sleeps_long)
-    bench.runner.run(slow.job.id)
+    bench.start(slow)
     assert bench.run(done_async).outcome is Outcome.COMPLETED
     assert bench.run(done).outcome is Outcome.COMPLETED
 
@@ -289,7 +313,7 @@ def test_hundreds_of_asynchronous_runs_wait_at_once_and_hold_no_thread(bench: Be
     before = threading.active_count()
     began = time.monotonic()
     for _ in range(300):
-        bench.runner.run(bench.hold(waits).job.id)
+        bench.start(bench.hold(waits))
     assert threading.active_count() <= before
     eventually(lambda: len(bench.attempt_results) == 300)
     assert time.monotonic() - began < 3
@@ -356,13 +380,68 @@ def test_a_failed_attempt_is_logged_with_its_cause(
     assert "boom" in str(record.exc_info)
 
 
+# turns
+
+
+def test_a_thread_runs_what_is_ready_before_it_goes(bench: Bench) -> None:
+    held = [bench.hold(lambda _p, _c: None) for _ in range(200)]
+    bench.start(held[0])
+    assert [one for one, _ in bench.attempt_results] == held
+    assert bench.threads.called == []
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.15])
+def test_a_turn_ends_after_a_while_where_other_messages_wait_for_a_thread(
+    bench: Bench, seconds: float
+) -> None:
+    held = [bench.hold(lambda _p, _c: time.sleep(seconds)) for _ in range(60)]
+    bench.threads.messages = bench.in_flight.turns.called + 1
+    bench.start(held[0])
+    ran = 1 if seconds else 50
+    assert [one for one, _ in bench.attempt_results] == held[:ran]
+    (called_for,) = bench.threads.called
+    assert called_for in held[ran:]
+
+
+def test_the_thread_that_is_called_in_its_place_runs_the_rest(bench: Bench) -> None:
+    held = [bench.hold(lambda _p, _c: None) for _ in range(60)]
+    bench.threads.messages = bench.in_flight.turns.called + 1
+    bench.start(held[0])
+    bench.start(bench.threads.called[0])
+    assert {one.job.id for one, _ in bench.attempt_results} == {one.job.id for one in held}
+
+
+def test_what_goes_wrong_outside_of_a_handler_costs_no_thread(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("as asked")
+
+    first, *others = [bench.hold(done) for _ in range(9)]
+    with monkeypatch.context() as broken:
+        broken.setattr(bench.runner, "_put", fail)
+        with pytest.raises(RuntimeError):
+            bench.start(first)
+    assert len(bench.threads.called) == 1
+    bench.start(others[0])
+    assert [one for one, _ in bench.attempt_results] == others
+
+
+def test_coroutines_go_to_the_loop_together_and_call_no_thread(bench: Bench) -> None:
+    jobs = [bench.hold(done_async) for _ in range(20)]
+    plain = bench.hold(done)
+    bench.runner.hand_over([plain], [*jobs, plain])
+    eventually(lambda: len(bench.attempt_results) == 20)
+    assert bench.threads.called == [plain]
+
+
 # jobs that don't start
 
 
 def test_a_job_starts_once(bench: Bench) -> None:
     held = bench.hold(done)
-    bench.runner.run(held.job.id)
-    bench.runner.run(held.job.id)
+    bench.start(held)
+    bench.start(held)
     assert len(bench.attempt_results) == 1
 
 
@@ -371,28 +450,50 @@ def test_a_job_that_is_not_held_does_not_start(bench: Bench) -> None:
     assert bench.attempt_results == []
 
 
-def test_with_a_lapsed_lease_nothing_starts_and_all_is_given_back(bench: Bench) -> None:
-    ran: list[int] = []
-    held = [bench.hold(lambda _p, _c: ran.append(1)) for _ in range(3)]
+both_handlers = pytest.mark.parametrize("handler", [done, done_async])
+
+
+@both_handlers
+def test_with_a_lapsed_lease_nothing_starts_and_all_is_given_back(
+    bench: Bench, handler: Any
+) -> None:
+    held = [bench.hold(handler) for _ in range(3)]
     bench.lease.renew(time.monotonic() - 61)
-    bench.runner.run(held[0].job.id)
+    bench.start(held[0])
+    eventually(lambda: len(bench.attempt_results) == 3)
     assert [e.outcome for _, e in bench.attempt_results] == [Outcome.UNSTARTED] * 3
-    assert ran == []
 
 
-def test_a_process_that_stops_starts_nothing(bench: Bench) -> None:
-    held = bench.hold(done)
+@both_handlers
+def test_a_process_that_stops_starts_nothing(bench: Bench, handler: Any) -> None:
+    held = bench.hold(handler)
     bench.runner.stopping.set()
-    bench.runner.run(held.job.id)
+    bench.start(held)
+    eventually(lambda: bench.attempt_results)
     assert [e.outcome for _, e in bench.attempt_results] == [Outcome.UNSTARTED]
 
 
-@pytest.mark.parametrize("handler", [done, done_async])
+def test_a_turn_ends_with_the_process(bench: Bench) -> None:
+    """What was not begun when it was told to stop goes back."""
+    first = bench.hold(lambda _p, _c: bench.runner.stopping.set())
+    others = [bench.hold(done) for _ in range(3)]
+    bench.start(first)
+    outcomes = {held: end.outcome for held, end in bench.attempt_results}
+    assert outcomes.pop(first) is Outcome.COMPLETED
+    assert outcomes == dict.fromkeys(others, Outcome.UNSTARTED)
+
+
+@both_handlers
 def test_a_job_that_a_client_cancelled_before_it_began_never_begins(
     bench: Bench, handler: Any
 ) -> None:
     end = bench.run(handler, cancel_requested=True)
     assert (end.outcome, end.started_at) == (Outcome.UNSTARTED, None)
+
+
+def test_what_never_began_says_nothing_of_how_long_runs_take(bench: Bench) -> None:
+    bench.run(done, cancel_requested=True)
+    assert bench.in_flight.capacity.run_times.mean("email") == math.inf
 
 
 # giving back
@@ -408,7 +509,7 @@ def test_what_runs_is_given_back_and_its_task_ends(bench: Bench) -> None:
             ended.set()
 
     held = bench.hold(waits)
-    bench.runner.run(held.job.id)
+    bench.start(held)
     eventually(lambda: held.task is not None)
     assert bench.runner.give_back_running() == 1
     assert bench.attempt_results[0][1].outcome is Outcome.RELEASED
@@ -424,9 +525,8 @@ def test_what_was_given_back_before_its_task_began_never_begins(bench: Bench) ->
     blocked = threading.Event()
     bench.runner.loop.loop.call_soon_threadsafe(lambda: blocked.wait(5))
     held = bench.hold(notes)
-    bench.runner.run(held.job.id)
-    bench.runner.give_back_running()
-    held.settled = True  # by the committer
+    bench.start(held)
+    bench.runner.give_back_waiting()
     blocked.set()
     assert bench.run(done_async).outcome is Outcome.COMPLETED
     assert ran == []
@@ -448,7 +548,7 @@ def test_a_blocked_loop_is_interrupted_once_somebody_is_beyond_the_limit(
             pass
 
     held = bench.hold(spins, time_limit_ms=100)
-    bench.runner.run(held.job.id)
+    bench.start(held)
     eventually(lambda: held.task is not None)
 
     def interrupted() -> bool:

@@ -21,7 +21,9 @@ from service.job import Outcome
 from service.queue.messages import hint_message
 from service.worker.finishing.committer import Committer
 from service.worker.fleet.lease import Lease
-from service.worker.registry import Registry
+from service.worker.holding.capacity import Capacity
+from service.worker.holding.in_flight import InFlight
+from service.worker.holding.isolation import Isolation
 from service.worker.running import time_limits as interrupts
 from service.worker.running.runner import Runner
 from service.worker.running.time_limits import HandlerTimeLimit, Interruptible, TimeLimits
@@ -72,25 +74,26 @@ class Bench:
 
     def __init__(self, handler: Callable[..., Any], notes: DelayQueue[Any]) -> None:
         self.notes = notes
-        self.registry = Registry(8, 100, [make_type()])
-        self.committer = Committer(None, None, None, self.registry, None)  # type: ignore[arg-type]
+        self.in_flight = InFlight(Capacity(8, 100), Isolation())
+        self.committer = Committer(None, None, None, self.in_flight, None)  # type: ignore[arg-type]
         lease = Lease(600)
         lease.renew(time.monotonic())
         self.runner = Runner(
-            self.registry,
+            self.in_flight,
             lease,
             ServerClock(),
             self.committer.put,
             lambda _held, value: self.notes.add(value, 0.0),
             limits=TimeLimits(),  # whose thread doesn't run: nobody else looks
+            threads=None,  # type: ignore[arg-type]
         )
         self.held = make_held(make_type(handler=handler))
-        self.registry.add([self.held])
+        self.in_flight.add([self.held])
 
     def check(self) -> Outcome:
         """That nothing is left behind; how the run ended."""
         for condition in (
-            self.registry.changed,
+            self.in_flight._lock,
             self.notes._changed,
             self.committer._idle._cond,  # type: ignore[attr-defined]
             self.committer._wake._cond,  # type: ignore[attr-defined]

@@ -25,6 +25,7 @@ def make_totals(**listing: Any) -> Totals:
         "scheduled": lambda _queue, _now: 2,
         "oldest_due": lambda _queue, now: now,
         "processing": lambda: 1,
+        "pending_types": lambda besides: {},
     }
     stores: Any = SimpleNamespace(
         listing=SimpleNamespace(**working | listing),
@@ -32,7 +33,9 @@ def make_totals(**listing: Any) -> Totals:
         workers=SimpleNamespace(alive=list),
         sweep=SimpleNamespace(age_seconds=lambda: 0.5),
     )
-    return Totals(stores, lambda: ["default", "mail"], ServerClock(), lambda: None)
+    return Totals(
+        stores, lambda: {"default": ["email"], "mail": ["sms"]}, ServerClock(), lambda: None
+    )
 
 
 def snapshot(**listing: Any) -> Snapshot:
@@ -62,12 +65,28 @@ def test_what_cannot_be_counted_takes_nothing_else_away(name: str, lost: str) ->
 
 
 def test_a_queue_that_cannot_be_counted_takes_no_other_away() -> None:
-    def depth(queue: str, _now: datetime) -> int:
-        if queue == "mail":
+    def depth(types: list[str], _now: datetime) -> int:
+        if types == ["sms"]:
             raise StoreLate("too many to count")
         return 3
 
     assert snapshot(depth=depth).gauges.depth == {"default": 3}
+
+
+def test_types_that_are_not_known_here_count_in_their_queue() -> None:
+    asked: list[list[str]] = []
+
+    def pending_types(besides: list[str]) -> dict[str, str]:
+        assert sorted(besides) == ["email", "sms"]
+        return {"former": "mail", "new": "other"}
+
+    def depth(types: list[str], _now: datetime) -> int:
+        asked.append(types)
+        return len(types)
+
+    gauges = snapshot(depth=depth, pending_types=pending_types).gauges
+    assert gauges.depth == {"default": 1, "mail": 2, "other": 1}
+    assert asked == [["email"], ["sms", "former"], ["new"]]
 
 
 def test_without_mongodb_no_gauge_is_known() -> None:

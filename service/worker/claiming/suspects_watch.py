@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from service.catalog import Catalog
 from service.clock import ServerClock
 from service.concurrency.adaptive_interval import AlertInterval
 from service.store.waiting import WaitingJobs
@@ -21,13 +20,12 @@ class SuspectsWatch:
     def __init__(
         self,
         waiting: WaitingJobs,
-        queues: Sequence[str],
-        catalog: Catalog,
+        types: Sequence[str],
         clock: ServerClock,
         suspects_wait: threading.Event,
     ) -> None:
         """`suspects_wait` is set where there are some."""
-        self._waiting, self._queues, self._catalog = waiting, queues, catalog
+        self._waiting, self._types = waiting, types
         self._clock, self._suspects_wait = clock, suspects_wait
         self._interval = AlertInterval(_AFTER_A_DEATH_SECONDS, _CALM_SECONDS)
 
@@ -42,8 +40,7 @@ class SuspectsWatch:
         self._interval.run_if_due(self._find)
 
     def _find(self) -> bool:
-        types = [t.name for t in self._catalog]
-        if not self._waiting.suspects(self._queues, types, self._clock.now(), 1):
+        if not self._waiting.suspects(self._types, self._clock.now(), 1):
             return False
         self._suspects_wait.set()
         return True

@@ -24,12 +24,12 @@ def release_unheld(supply: Supply) -> list[Hint]:
     too long, the next call will do.
     """
     claims = supply.store.held.claims_of(supply.worker_id)  # may take long: no claim waits for it
-    if not _unheld(supply, claims) or not supply.alone.acquire(timeout=_CLAIM_WAIT_SECONDS):
+    if not _unheld(supply, claims) or not supply.claiming.acquire(timeout=_CLAIM_WAIT_SECONDS):
         return []
     try:
         jobs = supply.store.held.held_by(supply.worker_id, _unheld(supply, claims))
     finally:
-        supply.alone.release()
+        supply.claiming.release()
     jobs = [job for job in jobs if job.claim == claims[job.id]]
     if not jobs:
         return []
@@ -41,4 +41,4 @@ def release_unheld(supply: Supply) -> list[Hint]:
 
 
 def _unheld(supply: Supply, claims: Mapping[str, str]) -> list[str]:
-    return [job_id for job_id, claim in claims.items() if not supply.registry.holds(job_id, claim)]
+    return [job_id for job_id, claim in claims.items() if not supply.in_flight.holds(job_id, claim)]

@@ -1,7 +1,6 @@
 """Writes outcomes together: one bulk write, then one round trip to Redis, for all that has ended.
 
-The order is the promise: first MongoDB has the outcome, then the message is acked. Whatever dies in
-between leaves a message whose job is no longer pending, which is a duplicate and harmless.
+The order is the promise: first MongoDB has the outcome, then anybody is told of it.
 """
 
 from __future__ import annotations
@@ -10,10 +9,9 @@ import logging
 import random
 import threading
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import redis
 
@@ -32,20 +30,22 @@ from service.job import (
 from service.queue.broker import FINISHED_CHANNEL, PulseBroker
 from service.store import Counters, JobStore
 from service.worker.finishing.finisher import finish
-from service.worker.registry import Held, Registry
+from service.worker.holding.in_flight import InFlight
+from service.worker.holding.job import InFlightJob
 
 _log = logging.getLogger(__name__)
 _MOST = 500
+_FEW, _PACE_SECONDS = 100, 0.015
 _RETRY_SECONDS = (0.1, 2.0)
 
-_Ended = tuple[Held, Transition]
+_Ended = tuple[InFlightJob, Transition]
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
     """A job whose outcome is written."""
 
-    held: Held
+    held: InFlightJob
     transition: Transition
 
 
@@ -58,23 +58,25 @@ class Committer(threading.Thread):
         store: JobStore,
         counters: Counters,
         broker: PulseBroker,
-        registry: Registry,
+        in_flight: InFlight,
         after: Callable[[Sequence[Finished]], None],
     ) -> None:
         super().__init__(name="committer", daemon=True)
         self._store, self._counters, self._broker = store, counters, broker
-        self._registry, self._after = registry, after
+        self._in_flight, self._after = in_flight, after
         self._rng = random.Random()
         self._pause = _RETRY_SECONDS[0]
-        self._ended: deque[tuple[Held, AttemptResult]] = deque()
+        self._ended: deque[tuple[InFlightJob, AttemptResult]] = deque()
         self._wake = threading.Event()
         self._idle = threading.Event()
         self._idle.set()
         self._stopped = False
+        self._written_at = float("-inf")
+        """Monotonic time at which the last write began."""
 
-    def put(self, held: Held, attempt_result: AttemptResult) -> None:
+    def put(self, held: InFlightJob, attempt_result: AttemptResult) -> None:
         """Hands over the result of an attempt. Of several the first one counts."""
-        self._registry.free_place(held, attempt_result.result_bytes)
+        self._in_flight.free_place(held, attempt_result.result_bytes)
         self._idle.clear()
         self._ended.append((held, attempt_result))
         if not self._wake.is_set():
@@ -93,11 +95,20 @@ class Committer(threading.Thread):
             self._wake.wait()
             self._wake.clear()
             while self._ended:
+                self._wait_for_more()
                 self._commit(self._take())
             self._idle.set()
             if self._ended:
                 self._idle.clear()
                 self._wake.set()
+
+    def _wait_for_more(self) -> None:
+        """Where one write follows another, a few outcomes wait for others: each write costs a
+        round trip and the disk, however few they are. What comes alone is written at once."""
+        left = self._written_at + _PACE_SECONDS - time.monotonic()
+        if left > 0 and len(self._ended) < _FEW and not self._stopped:
+            time.sleep(left)
+        self._written_at = time.monotonic()
 
     def _take(self) -> list[_Ended]:
         """The next batch. Two claims of one job, as after a freeze, are never in one: what was
@@ -122,7 +133,7 @@ class Committer(threading.Thread):
             return
         crash_point("worker.before_commit")
         written = self._finish(batch)
-        self._registry.remove(held for held, _ in batch)
+        self._in_flight.remove(held for held, _ in batch)
         self._tell_redis(batch, written)
         crash_point("worker.after_ack")
         try:
@@ -154,29 +165,17 @@ class Committer(threading.Thread):
         return True
 
     def _tell_redis(self, batch: Sequence[_Ended], written: Sequence[Finished]) -> None:
-        """Acks, wakes who waits for a result, and offers what was given back to other workers."""
+        """Wakes who waits for a result, and offers what was given back to other workers."""
         finals = [s.held.job.id for s in written if s.transition.status in FINAL]
         released = [s.held.job.hint for s in written if _is_given_back(s.transition)]
         try:
-            pipeline = self._broker.client.pipeline(transaction=False)
-            self._ack(pipeline, batch)
             if finals:
-                pipeline.publish(FINISHED_CHANNEL, ",".join(finals))
-            pipeline.execute()
+                self._broker.client.publish(FINISHED_CHANNEL, ",".join(finals))
             if released:
                 self._broker.enqueue_many(released)
         except redis.RedisError as error:
-            # Late acks cost only duplicates, and the sweep dispatches what has no message.
+            # Who waits for a result looks by himself, and the sweep dispatches what has no hint.
             _log.warning("Redis was not told of %d outcomes: %s", len(batch), error)
-
-    def _ack(self, pipeline: Any, batch: Sequence[_Ended]) -> None:
-        keys: dict[tuple[str, bool], list[str | bytes]] = defaultdict(list)
-        for held, _ in batch:
-            if held.message_key is not None:
-                keys[held.message.queue_name, held.popped].append(held.message_key)
-        for (queue, popped), ids in keys.items():
-            ack = self._broker.forget_many if popped else self._broker.ack_many
-            ack(pipeline, queue, ids)
 
 
 def _is_given_back(transition: Transition) -> bool:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import dramatiq
+from dramatiq.broker import MessageProxy
 from dramatiq.middleware import Retries
 
 from service.clock import ServerClock
 from service.job import FINAL, JobStatus
 from service.queue.broker import PulseBroker
 from service.queue.letters import bundled
+from service.queue.messages import hint_message
 from service.worker.finishing.committer import Finished
 
 
@@ -43,8 +45,9 @@ class RetriesBridge:
         return RuntimeError(transition.error["message"]) if transition.status in FINAL else None
 
     def _pass_on(self, finished: Finished, exception: Exception) -> None:
+        message = MessageProxy(hint_message(finished.held.job.hint))
         for middleware in self._broker.middleware:
             if isinstance(middleware, Retries):
                 middleware.after_process_message(  # type: ignore[no-untyped-call]
-                    self._broker, finished.held.message, exception=exception
+                    self._broker, message, exception=exception
                 )

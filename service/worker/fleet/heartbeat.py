@@ -9,7 +9,7 @@ from collections.abc import Callable
 from service.clock import ServerClock
 from service.store import LeaderLease, Membership, Stores
 from service.worker.fleet.lease import Lease
-from service.worker.registry import Registry
+from service.worker.holding.in_flight import InFlight
 
 _log = logging.getLogger(__name__)
 _LATE_SECONDS = 0.5
@@ -28,12 +28,12 @@ class Heartbeat:
         membership: Membership,
         lease: Lease,
         leader: LeaderLease,
-        registry: Registry,
+        in_flight: InFlight,
         every_seconds: float,
         on_lapse: Callable[[], None],
     ) -> None:
         self._stores, self._clock, self._membership = stores, clock, membership
-        self._lease, self._leader, self._registry = lease, leader, registry
+        self._lease, self._leader, self._in_flight = lease, leader, in_flight
         self._gap_seconds = 2 * every_seconds + _LATE_SECONDS
         self._on_lapse = on_lapse
         self._well_since = float("inf")
@@ -45,7 +45,7 @@ class Heartbeat:
         lapsed = self._lease.renewed > float("-inf") and not self._lease.is_valid
         sent = time.monotonic()
         self._stores.read_clock(self._clock)
-        if not self._membership.beat(len(self._registry)):
+        if not self._membership.beat(len(self._in_flight)):
             return
         if lapsed:
             _log.warning("the lease lapsed: what hasn't started is given back")

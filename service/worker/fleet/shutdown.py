@@ -67,13 +67,13 @@ class Shutdown:
         every thread came home."""
         self.drain()
         self._wait_for_last_claim()
-        registry = self._supply.registry
-        at_home = registry.wait_until_at_most(0, self._grace_seconds)
+        in_flight = self._supply.in_flight
+        at_home = in_flight.wait_until_empty(self._grace_seconds)
         if not at_home:
             self._runner.give_back_waiting()
             count = self._runner.give_back_running()
             _log.warning("gave back %d jobs that were still running", count)
-        registry.wait_until_at_most(0, _LAST_WRITES_SECONDS)
+        in_flight.wait_until_empty(_LAST_WRITES_SECONDS)
         self._committer.flush(_LAST_WRITES_SECONDS)
         self._committer.stop()
         self._runner.loop.stop()
@@ -84,8 +84,8 @@ class Shutdown:
     def _wait_for_last_claim(self) -> None:
         """A claim that was under way when this process was told to stop: what it won is given back
         like all else, and so is what it may have won where its reply was lost."""
-        if self._supply.alone.acquire(timeout=self._last_claim_seconds):
-            self._supply.alone.release()
+        if self._supply.claiming.acquire(timeout=self._last_claim_seconds):
+            self._supply.claiming.release()
         self._runner.give_back_waiting()
         if self._lost_claims.are_likely():
             with contextlib.suppress(StoreUnavailable, redis.RedisError):

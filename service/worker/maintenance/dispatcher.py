@@ -8,8 +8,9 @@ from service.catalog import Catalog
 from service.clock import ServerClock
 from service.concurrency.adaptive_interval import AdaptiveInterval
 from service.queue.broker import PulseBroker
-from service.store import JobStore
-from service.worker.maintenance import sweep
+from service.store import Stores
+from service.worker.maintenance.adopt import adopt
+from service.worker.maintenance.dispatch import dispatch
 
 _LATE = timedelta(seconds=2)
 _RECENT, _RECENT_MOST_SECONDS = timedelta(seconds=4), 2.0
@@ -20,9 +21,9 @@ class Dispatcher:
     """Every method raises `StoreUnavailable` and `redis.RedisError`."""
 
     def __init__(
-        self, store: JobStore, broker: PulseBroker, catalog: Catalog, clock: ServerClock
+        self, stores: Stores, broker: PulseBroker, catalog: Catalog, clock: ServerClock
     ) -> None:
-        self._store, self._broker, self._catalog, self._clock = store, broker, catalog, clock
+        self._stores, self._broker, self._catalog, self._clock = stores, broker, catalog, clock
         self._all, self._recent = AdaptiveInterval(), AdaptiveInterval(_RECENT_MOST_SECONDS)
 
     def hurry(self) -> None:
@@ -41,11 +42,10 @@ class Dispatcher:
     def _dispatch(self, now: datetime) -> None:
         """Looks for all that has been due for long where the pace allows it; in between only for
         what has become so lately."""
+        adopt(self._broker, self._catalog, self._stores.counters)
         if not self._all.run_if_due(lambda: self._send(now)):
             self._recent.run_if_due(lambda: self._send(now, now - _RECENT))
 
     def _send(self, now: datetime, since: datetime | None = None) -> None:
-        queues = self._catalog.queues
-        for queue in queues if sweep.is_needed(self._store, queues, now, since) else []:
-            types = [t.name for t in self._catalog if t.queue == queue]
-            sweep.dispatch(self._store, self._broker, queue, types, now, since=since)
+        queues = {t.name: t.queue for t in self._catalog}
+        dispatch(self._stores.jobs, self._broker.lanes, queues, now, since=since)

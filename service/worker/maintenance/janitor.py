@@ -21,7 +21,7 @@ class Janitor:
 
     def tidy(self) -> None:
         """Raises `StoreUnavailable` and `redis.RedisError`."""
-        sweep.clear_leftovers(self._broker, self._clock.now_ms())
+        self._broker.give_back_of_the_dead(self._clock.now_ms())
         for queue in self._catalog.queues:
             sweep.clear_orphans(self._stores.jobs, self._broker, queue)
         self._stores.workers.forget_older_than(_FORGET_WORKERS_SECONDS)

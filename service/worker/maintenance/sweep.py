@@ -6,13 +6,13 @@ Each of them may run twice, or on two hosts at once: all that they do is guarded
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
 from service.crash import crash_point
 from service.errors import StoreUnavailable
-from service.job import Hint, JobStatus, Priority, Transition, transition_after_death
+from service.job import Hint, JobStatus, Transition, transition_after_death
 from service.queue.broker import DEAD_LETTER_QUEUE, PulseBroker
 from service.queue.letters import bundled
 from service.queue.messages import job_id_of
@@ -20,10 +20,7 @@ from service.store import Counters, JobStore, WorkerStore
 from service.worker.finishing.finisher import JobTransition, finish
 
 _log = logging.getLogger(__name__)
-DISPATCH_AFTER = timedelta(seconds=1)
-"""How long a due job's message may be under way before it counts as lost."""
 _DEAD_LETTER_AFTER = timedelta(seconds=5)
-_DISPATCH_MOST = 2_000
 _DEAD_LETTERS_MOST = 5_000
 
 
@@ -80,48 +77,11 @@ def _may_run_again(transition: Transition) -> bool:
     return transition.status is JobStatus.PENDING and transition.company is None
 
 
-def is_needed(
-    store: JobStore, queues: Sequence[str], now: datetime, since: datetime | None = None
-) -> bool:
-    """Whether there is anything for `dispatch` to look at: one small question for all queues, which
-    is all that a quiet system costs."""
-    return store.waiting.any_due(queues, now - DISPATCH_AFTER, since)
-
-
-def dispatch(
-    store: JobStore,
-    broker: PulseBroker,
-    queue: str,
-    types: Sequence[str],
-    now: datetime,
-    *,
-    since: datetime | None = None,
-) -> int:
-    """Sends messages for jobs of these types that are due (since then) and have none; how many.
-
-    Where the queue's overflow is set, workers come to MongoDB by themselves.
-    """
-    if broker.has_overflow(queue):
-        return 0
-    due: list[Hint] = []
-    for priority in Priority:
-        before = now - DISPATCH_AFTER
-        found = store.waiting.due(
-            queue, priority, before, limit=_DISPATCH_MOST, types=types, since=since
-        )
-        due += found.hints
-    if not due:
-        return 0
-    listed = {job_id_of(key) for name in broker.list_keys(queue) for key in _all_of(broker, name)}
-    lost = [hint for hint in due if hint.job_id not in listed]
-    return broker.enqueue_many(lost) if lost else 0
-
-
 def send_dead_letters(store: JobStore, broker: PulseBroker, actor: str, now: datetime) -> int:
     """Sends again the dead letters that never arrived; how many. None while some still wait in
     Redis, so that they don't pile up there where nobody takes them."""
     waiting = store.dead_letters.undelivered(now - _DEAD_LETTER_AFTER, _DEAD_LETTERS_MOST)
-    if not waiting or broker.client.llen(f"{broker.namespace}:{DEAD_LETTER_QUEUE}"):
+    if not waiting or broker.has_messages(DEAD_LETTER_QUEUE):
         return 0
     letters = [_letter(broker.get_actor(actor), job) for job in waiting]
     broker.enqueue_together(bundled(letters))
@@ -138,42 +98,10 @@ def _letter(actor: Any, job: dict[str, Any]) -> Any:
 def clear_orphans(store: JobStore, broker: PulseBroker, queue: str) -> int:
     """Removes messages that are in nobody's hands and whose job has ended; how many.
 
-    A consumer that dies with a job that it woke up for leaves one.
+    A consumer of a former version that died with a job that it woke up for left one.
     """
-    kept = broker.stored_keys(queue)  # before the others: a message only ever moves on
-    in_hands = {key for name in broker.list_keys(queue) for key in _all_of(broker, name)}
-    if len(kept) <= len(in_hands):
-        return 0
-    in_hands |= broker.unacked_keys(queue)
-    loose = {job_id_of(key): key for key in kept if key not in in_hands}
+    loose = {job_id_of(key): key for key in broker.loose_keys(queue)}
     ended = store.requests.finals(list(loose)) if loose else []
     if ended:
         broker.forget_many(broker.client, queue, [loose[job_id] for job_id in ended])
     return len(ended)
-
-
-def _all_of(broker: PulseBroker, name: str) -> list[bytes]:
-    keys: Any = broker.client.lrange(name, 0, -1)
-    return list(keys)
-
-
-def clear_leftovers(broker: PulseBroker, now_ms: int) -> None:
-    """Has Redis give back what consumers that are gone had fetched and never acked.
-
-    Dramatiq's own maintenance, at a time of our choosing: it compares the callers' clocks, so a
-    clock that is off costs duplicates, which are harmless.
-    """
-    for queue in broker.get_declared_queues():
-        broker.scripts["dispatch"](
-            keys=[broker.namespace],
-            args=[
-                "maintain",
-                now_ms,
-                queue,
-                broker.broker_id,
-                broker.heartbeat_timeout,
-                broker.dead_message_ttl,
-                1,
-                1_000,
-            ],
-        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from service.store.held import HeldJobs
-from service.worker.registry import Registry
+from service.worker.holding.in_flight import InFlight
 
 _SHORT_SECONDS = 0.25
 """Jobs that are held for less needn't be asked about."""
@@ -12,15 +12,15 @@ _SHORT_SECONDS = 0.25
 class Cancellations:
     """Handlers see it by `context.is_cancelled()`."""
 
-    def __init__(self, held_jobs: HeldJobs, registry: Registry, worker_id: str) -> None:
-        self._held_jobs, self._registry, self._worker_id = held_jobs, registry, worker_id
+    def __init__(self, held_jobs: HeldJobs, in_flight: InFlight, worker_id: str) -> None:
+        self._held_jobs, self._in_flight, self._worker_id = held_jobs, in_flight, worker_id
 
     def are_possible(self) -> bool:
-        return len(self._registry) > 0
+        return len(self._in_flight) > 0
 
     def look(self) -> None:
         """Asks MongoDB only where a job is held for long. Raises `StoreUnavailable`."""
-        held_for_long = self._registry.held_longer_than(_SHORT_SECONDS)
+        held_for_long = self._in_flight.held_longer_than(_SHORT_SECONDS)
         if not held_for_long:
             return
         ids = [held.job.id for held in held_for_long]

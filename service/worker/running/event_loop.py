@@ -7,12 +7,12 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from dramatiq.middleware import TimeLimitExceeded
 
-from service.worker.registry import Held
+from service.worker.holding.job import InFlightJob
 from service.worker.running.time_limits import Interruptible
 
 _log = logging.getLogger(__name__)
@@ -26,16 +26,19 @@ class LoopThread(threading.Thread):
 
     def __init__(
         self,
-        run_one: Callable[[Held], Any],
-        expired: Callable[[], list[Held]],
+        begin: Callable[[list[InFlightJob]], list[InFlightJob]],
+        run_one: Callable[[InFlightJob], Any],
+        expired: Callable[[], list[InFlightJob]],
         extend: Callable[[float], None],
     ) -> None:
+        """`begin(jobs)`: those of them that may run now."""
         super().__init__(name="handlers", daemon=True)
-        self._run_one, self._expired, self._extend = run_one, expired, extend
-        self._submitted: deque[Held] = deque()
+        self._begin, self._run_one = begin, run_one
+        self._expired, self._extend = expired, extend
+        self._submitted: deque[InFlightJob] = deque()
         self._woken = False
         self._watching = False
-        self._tasks: dict[asyncio.Task[None], Held] = {}
+        self._tasks: dict[asyncio.Task[None], InFlightJob] = {}
         self.loop = _new_loop()
         self.last_tick = time.monotonic()
         self.limit = Interruptible({}, 0)
@@ -47,9 +50,9 @@ class LoopThread(threading.Thread):
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
 
-    def submit(self, held: Held) -> None:
-        self._submitted.append(held)
-        if not self._woken:
+    def submit(self, jobs: Iterable[InFlightJob]) -> None:
+        self._submitted.extend(jobs)
+        if self._submitted and not self._woken:
             self._woken = True
             self.loop.call_soon_threadsafe(self._start_all)
 
@@ -64,7 +67,7 @@ class LoopThread(threading.Thread):
         return self._watching and time.monotonic() - self.last_tick > _BLOCKED_SECONDS
 
     @property
-    def current(self) -> Held | None:
+    def current(self) -> InFlightJob | None:
         """The job whose handler runs on the loop at this moment; while the loop is blocked, the one
         that blocks it. Thread-safe."""
         task = asyncio.current_task(self.loop)
@@ -72,12 +75,10 @@ class LoopThread(threading.Thread):
 
     def _start_all(self) -> None:
         self._woken = False
-        while self._submitted:
-            held = self._submitted.popleft()
-            if held.settled:
-                continue  # given back before it began
-            held.task = task = self.loop.create_task(self._run_one(held))
-            self._tasks[task] = held
+        submitted = [self._submitted.popleft() for _ in range(len(self._submitted))]
+        for job in self._begin(submitted):
+            job.task = task = self.loop.create_task(self._run_one(job))
+            self._tasks[task] = job
             task.add_done_callback(self._tasks.pop)
         if not self._watching:
             self._watching = True
@@ -98,8 +99,8 @@ class LoopThread(threading.Thread):
         if lag > _NOTICED_LAG_SECONDS:
             _log.warning("the event loop was blocked for %.1f s", lag)
             self._extend(lag)
-        for held in self._expired():
-            held.task.cancel()
+        for job in self._expired():
+            job.task.cancel()
         self._watching = bool(self._tasks)
         if self._watching:
             self.loop.call_later(_EXPIRY_TICK_SECONDS, self._expire)

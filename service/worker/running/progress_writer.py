@@ -9,7 +9,7 @@ from typing import Any
 from service.concurrency.delay_queue import DelayQueue
 from service.errors import InvalidEvent, StoreUnavailable
 from service.store.held import HeldJobs
-from service.worker.registry import Held
+from service.worker.holding.job import InFlightJob
 
 _log = logging.getLogger(__name__)
 
@@ -19,13 +19,13 @@ class ProgressWriter:
 
     def __init__(self, held_jobs: HeldJobs) -> None:
         self._held_jobs = held_jobs
-        self._notes: DelayQueue[tuple[Held, Any]] = DelayQueue(self._write)
+        self._notes: DelayQueue[tuple[InFlightJob, Any]] = DelayQueue(self._write)
 
-    def put(self, held: Held, value: Any) -> None:
+    def put(self, held: InFlightJob, value: Any) -> None:
         """Returns at once: the handler may be on the event loop."""
         self._notes.add((held, value), 0.0)
 
-    def _write(self, notes: Sequence[tuple[Held, Any]]) -> None:
+    def _write(self, notes: Sequence[tuple[InFlightJob, Any]]) -> None:
         latest = {held.job.id: (held, value) for held, value in notes}
         for held, value in latest.values():
             try:

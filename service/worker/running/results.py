@@ -13,7 +13,7 @@ import orjson
 
 from service.errors import Cancelled, Reject, RetryLater
 from service.job import AttemptResult, Outcome
-from service.worker.registry import Held
+from service.worker.holding.job import InFlightJob
 from service.worker.running.plain_json import encoded
 
 _log = logging.getLogger(__name__)
@@ -93,15 +93,15 @@ def _storable(text: str) -> str:
     return text[:2_000].encode("utf-8", "replace").decode()
 
 
-def timed_out(held: Held, at: datetime, started_at: datetime) -> AttemptResult:
+def timed_out(job: InFlightJob, at: datetime, started_at: datetime) -> AttemptResult:
     """Of a run beyond its time limit."""
-    message = f"ran beyond its time limit of {held.job.time_limit_ms} ms"
+    message = f"ran beyond its time limit of {job.job.time_limit_ms} ms"
     return AttemptResult(Outcome.TIMEOUT, at, message=message, started_at=started_at)
 
 
-def stuck(held: Held, at: datetime) -> AttemptResult:
+def stuck(job: InFlightJob, at: datetime) -> AttemptResult:
     """Of a run that could not be interrupted: it, or others for it, are beyond a time limit."""
-    if time.monotonic() >= held.deadline:
-        return timed_out(held, at, held.job.started_at)
+    if time.monotonic() >= job.deadline:
+        return timed_out(job, at, job.job.started_at)
     message = "blocked the event loop until others were beyond their time limit"
-    return AttemptResult(Outcome.TIMEOUT, at, message=message, started_at=held.job.started_at)
+    return AttemptResult(Outcome.TIMEOUT, at, message=message, started_at=job.job.started_at)

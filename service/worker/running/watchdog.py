@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from service.worker.fleet.shutdown import Shutdown
-from service.worker.registry import Registry
+from service.worker.holding.in_flight import InFlight
 from service.worker.running.runner import Runner
 
 _log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ class Watchdog:
 
     def __init__(
         self,
-        registry: Registry,
+        in_flight: InFlight,
         runner: Runner,
         threads: Callable[[], Iterable[threading.Thread]],
         shutdown: Shutdown,
@@ -32,7 +32,7 @@ class Watchdog:
         grace_seconds: float,
     ) -> None:
         """`grace_seconds`: so long beyond its time limit a run may go on."""
-        self._registry, self._runner, self._threads = registry, runner, threads
+        self._in_flight, self._runner, self._threads = in_flight, runner, threads
         self._shutdown, self._draining = shutdown, draining
         self._grace_seconds = grace_seconds
         self._parent = os.getppid()
@@ -52,7 +52,7 @@ class Watchdog:
         process ends too."""
         self._runner.interrupt_blocked_loop()
         before = time.monotonic() - self._grace_seconds
-        stuck = [held for held in self._registry.running() if held.deadline < before]
+        stuck = [held for held in self._in_flight.running() if held.deadline < before]
         if not stuck:
             return
         blamed = self._runner.to_blame(stuck)
