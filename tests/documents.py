@@ -103,5 +103,5 @@ def worker(processing: int = 0, **over: Any) -> Document:
     """A worker's, with a heartbeat of just now."""
     made = make_worker(**over)
     fields = {name: getattr(made, name) for name in made.__slots__ if name != "id"}
-    beat = {"processing": processing, "heartbeat_at": datetime.now(UTC)}
+    beat = {"processing": processing, "heartbeat_at": datetime.now(UTC), "lanes": True}
     return {"_id": made.id} | fields | {"queues": list(made.queues)} | beat
