@@ -13,13 +13,15 @@ from falcon.asgi import Request, Response
 
 from service.api import problems
 from service.api.batch import BatchResource, Limits
-from service.api.changes import CancelResource, RetryManyResource, RetryResource
+from service.api.bulk_changes import CancelManyResource, RetryManyResource
 from service.api.description import DescriptionResource
 from service.api.edge import BEGAN, WebApp
+from service.api.event_actions import CancelResource, RetryResource
 from service.api.event_writer import EventWriter
 from service.api.events import EventResource, EventsResource
 from service.api.intake import Intake
 from service.api.monitoring import HealthResource, MetricsResource
+from service.api.schedules import RunResource, ScheduleResource, SchedulesResource
 from service.catalog import Catalog, catalog
 from service.clock import ServerClock
 from service.errors import CatalogError, SettingError
@@ -60,9 +62,11 @@ def create_app(
 
 def _add_routes(app: WebApp, web: WebProcess) -> None:
     _add_events(app, web)
+    app.add_route("/events/cancel", CancelManyResource(web))
     app.add_route("/events/retry", RetryManyResource(web))
     app.add_route("/events/{event_id}/cancel", CancelResource(web))
     app.add_route("/events/{event_id}/retry", RetryResource(web))
+    _add_schedules(app, web)
     most_events = web.settings.max_batch_events
     app.add_route("/openapi.json", DescriptionResource(web.catalog, max_batch_events=most_events))
     app.add_route("/metrics", MetricsResource(web.totals))
@@ -70,6 +74,13 @@ def _add_routes(app: WebApp, web: WebProcess) -> None:
     app.add_route("/health", health)
     app.add_route("/health/live", health, suffix="live")
     app.add_route("/health/ready", health, suffix="ready")
+
+
+def _add_schedules(app: WebApp, web: WebProcess) -> None:
+    intake = Intake(web.catalog, web.clock)
+    app.add_route("/schedules", SchedulesResource(web))
+    app.add_route("/schedules/{name}", ScheduleResource(web, intake))
+    app.add_route("/schedules/{name}/run", RunResource(web, intake))
 
 
 def _add_events(app: WebApp, web: WebProcess) -> None:

@@ -50,6 +50,14 @@ class UnknownEvent(PulseQueueError):
     """No event has this id (404)."""
 
 
+class UnknownSchedule(PulseQueueError):
+    """No schedule has this name, or none can have it (404)."""
+
+
+class TooManySchedules(PulseQueueError):
+    """There are as many schedules as there may be (409)."""
+
+
 class NotAllowedNow(PulseQueueError):
     """The job's status doesn't allow this transition (409)."""
 

@@ -11,7 +11,8 @@ Nothing here reads a clock or a server.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -278,3 +279,4 @@ class NewEvent:
     fingerprint: str | None = None
     request_id: str | None = None
     traceparent: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)

@@ -4,7 +4,7 @@ store's own are the same is shown on real MongoDB, in tests/reads/test_documents
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import bson
@@ -88,9 +88,20 @@ def cancelled(*, at: datetime = NOW, **event: Any) -> Document:
     return new_job_document(at=at, **event) | changed | {"next_attempt_at": None}
 
 
+def by_schedule(**event: Any) -> Document:
+    """A job that a tick has made, and that somebody has cancelled."""
+    return cancelled(**event) | {"schedule": "nightly", "tick_at": NOW - timedelta(seconds=5)}
+
+
+def of_schedule() -> list[Document]:
+    """Schedules: one that is late, one for tonight, one that is paused."""
+    ticks = {"late": NOW - timedelta(seconds=60), "nightly": NOW + timedelta(hours=9)}
+    return [{"_id": n, "next_run_at": ticks.get(n)} for n in ("nightly", "paused", "late")]
+
+
 def worker(processing: int = 0, **over: Any) -> Document:
     """A worker's, with a heartbeat of just now."""
     made = make_worker(**over)
     fields = {name: getattr(made, name) for name in made.__slots__ if name != "id"}
-    beat = {"processing": processing, "heartbeat_at": datetime.now(UTC)}
+    beat = {"processing": processing, "heartbeat_at": datetime.now(UTC), "lanes": True}
     return {"_id": made.id} | fields | {"queues": list(made.queues)} | beat

@@ -10,16 +10,25 @@ from typing import Any
 import orjson
 from marshmallow import Schema, ValidationError
 
-from service.api.schemas import YEAR_MS, BatchItemSchema, EventSchema, field_errors, load
+from service.api.schemas import (
+    YEAR_MS,
+    BatchItemSchema,
+    EventSchema,
+    ScheduleEventSchema,
+    field_errors,
+    load,
+)
 from service.catalog import Catalog, EventType
 from service.clock import ServerClock
 from service.errors import FieldError, InvalidEvent
 from service.job import NewEvent, Priority
+from service.labels import POSTED, labels_of
 from service.store.documents import new_document
 from service.store.mongo import Document
 from service.store.payloads import packed
 
 _SINGLE, _ITEM = EventSchema(), BatchItemSchema()
+_OF_A_SCHEDULE = ScheduleEventSchema()
 _BARE = {"type", "payload"}
 _MOST_NAME_CHARACTERS = 100
 _MOST_SHOWN_CHARACTERS = 200
@@ -51,12 +60,18 @@ class Intake:
         """The document of one event of a batch, which may bring its own key."""
         return self._document(body, _ITEM, None, request_id, traceparent, size=size)
 
+    def of_schedule(
+        self, body: Any, request_id: str | None = None, traceparent: str | None = None
+    ) -> Document:
+        """The document of a schedule's event, as if it were posted now."""
+        return self._document(body, _OF_A_SCHEDULE, None, request_id, traceparent, size=0)
+
     def _document(
         self,
         body: Any,
         schema: Schema,
         key: str | None,
-        request_id: str,
+        request_id: str | None,
         traceparent: str | None,
         *,
         size: int,
@@ -79,6 +94,7 @@ class Intake:
             fingerprint=None if key is None else fingerprint(body),
             request_id=request_id,
             traceparent=traceparent,
+            labels=labels_of(given, POSTED),
         )
         if event.run_at is not None:
             self._check_run_at(event.run_at, event.delay_ms)

@@ -11,13 +11,22 @@ from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin, resolver
 from marshmallow import RAISE, Schema, fields
 
-from service.api.changes import RetryManySchema
+from service.api.bulk_changes import CancelManySchema, RetryManySchema
 from service.api.openapi_operations import OPERATIONS, PROBLEMS, Operation
 from service.api.openapi_responses import ID, RESPONSE_SCHEMAS, JsonSchema, ref
 from service.api.queries import DEFAULT_LIMIT, MAX_LIMIT
 from service.api.requests import MAX_WAIT_SECONDS
-from service.api.schemas import KEY_PATTERN, BatchItemSchema, EventSchema, JsonObject, Moment
+from service.api.schemas import (
+    KEY_PATTERN,
+    BatchItemSchema,
+    EventSchema,
+    JsonObject,
+    Moment,
+    ScheduleEventSchema,
+    ScheduleSchema,
+)
 from service.catalog import Catalog, EventType
+from service.labels import LABELS, SCHEDULE
 from service.runtime.identity import VERSION
 
 _TEXT: JsonSchema = {"type": "string"}
@@ -26,6 +35,15 @@ _PARAMETERS: dict[str, tuple[str, JsonSchema, str]] = {
     "event_id": ("path", ID, "the event's id"),
     "status": ("query", ref("EventStatus"), ""),
     "type": ("query", {"type": "string", "minLength": 1, "maxLength": 100}, ""),
+    "name": ("path", {"type": "string", "pattern": SCHEDULE.pattern}, "the schedule's name"),
+    **{
+        label.name: (
+            "query",
+            {"type": "string", "pattern": label.pattern},
+            label.description + ("; only with `type`" if label.of_type else ""),
+        )
+        for label in LABELS
+    },
     "created_after": ("query", _MOMENT, "inclusive"),
     "created_before": ("query", _MOMENT, "exclusive"),
     "limit": (
@@ -64,6 +82,8 @@ _RESPONSE_HEADERS = {
     "Accepted": ("Location", "Retry-After", "Idempotency-Replayed"),
     "Event": ("ETag", "Retry-After", "Preference-Applied"),
     "EventPage": ("Link",),
+    "Schedule": ("ETag",),
+    "SchedulePage": ("Link",),
     "BatchResults": ("Retry-After",),
 }
 _STATUS_HEADERS = {405: ("Allow",), 503: ("Retry-After",)}
@@ -104,7 +124,10 @@ def _bodies(
     bodies["NewEvent"] = _one_of("NewEvent", names)
     bodies["BatchItem"] = _one_of("BatchItem", names)
     bodies["NewEvents"] = _batch(max_batch_events)
-    bodies["RetryMany"], bodies["RetryableStatus"] = _retry_many(plugin)
+    bodies |= _many(plugin, RetryManySchema(), "RetryMany", "RetryableStatus")
+    bodies |= _many(plugin, CancelManySchema(), "CancelMany", "CancellableStatus")
+    bodies["ScheduleEvent"] = _one_of("ScheduleEvent", names)
+    bodies |= _schedule(plugin)
     return bodies
 
 
@@ -113,14 +136,16 @@ def _bodies_of(plugin: MarshmallowPlugin, event_type: EventType) -> dict[str, Js
     payload = f"Payload.{event_type.name}"
     bodies = {payload: _json_schema(plugin, event_type.schema)}
     doc = " ".join((event_type.handler.__doc__ or "").strip().partition("\n\n")[0].split())
-    for kind, schema in (("NewEvent", EventSchema()), ("BatchItem", BatchItemSchema())):
+    kinds = {"NewEvent": EventSchema(), "BatchItem": BatchItemSchema()}
+    for kind, schema in (kinds | {"ScheduleEvent": ScheduleEventSchema()}).items():
         event = _json_schema(plugin, schema)
         event["properties"] |= {
             "type": {"type": "string", "const": event_type.name},
             "payload": ref(payload),
             "priority": _named(event, "priority", "Priority"),
         }
-        event["not"] = {"required": ["run_at", "delay_ms"]}
+        if "run_at" in event["properties"]:
+            event["not"] = {"required": ["run_at", "delay_ms"]}
         bodies[f"{kind}.{event_type.name}"] = event | ({"description": doc} if doc else {})
     return bodies
 
@@ -144,14 +169,32 @@ def _named(body: JsonSchema, member: str, name: str) -> JsonSchema:
     return ref(name) | {k: v for k, v in described.items() if k not in {"type", "enum"}}
 
 
-def _retry_many(plugin: MarshmallowPlugin) -> tuple[JsonSchema, JsonSchema]:
-    """The body, and its enum. It needs a condition, and `dry_run` is none. (To say so by `anyOf`
-    makes generators take it for a union, and give up its members.)"""
-    body = _json_schema(plugin, RetryManySchema())
+def _many(
+    plugin: MarshmallowPlugin, schema: Schema, name: str, name_of_status: str
+) -> dict[str, JsonSchema]:
+    """The body of a change by filter, and its enum. It needs a condition, and `dry_run` is none.
+    (To say so by `anyOf` makes generators take it for a union, and give up its members.)"""
+    body = _json_schema(plugin, schema)
     status = {"type": "string", "enum": body["properties"]["status"]["enum"]}
-    body["properties"]["status"] = _named(body, "status", "RetryableStatus")
+    body["properties"]["status"] = _named(body, "status", name_of_status)
     only_dry_run = {"required": ["dry_run"], "maxProperties": 1}
-    return body | {"minProperties": 1, "not": only_dry_run}, status
+    needed = {label.name: ["type"] for label in LABELS if label.of_type}
+    rules = {"minProperties": 1, "not": only_dry_run, "dependentRequired": needed}
+    return {name: body | rules, name_of_status: status}
+
+
+def _schedule(plugin: MarshmallowPlugin) -> dict[str, JsonSchema]:
+    """The body, and its enums. What excludes what is told in words: see `_many`."""
+    body = _json_schema(plugin, ScheduleSchema())
+    enums = {"overlap": "ScheduleOverlap", "missed": "ScheduleMissed"}
+    named = {
+        name: {"type": "string", "enum": body["properties"][member]["enum"]}
+        for member, name in enums.items()
+    }
+    for member, name in enums.items():
+        body["properties"][member] = _named(body, member, name)
+    body["properties"]["event"] = ref("ScheduleEvent")
+    return {"NewSchedule": body} | named
 
 
 def _one_of(kind: str, names: list[str]) -> JsonSchema:
@@ -209,6 +252,8 @@ def _example(operation: Operation) -> dict[str, Any]:
         "NewEvent": event,
         "NewEvents": {"events": [event, event | {"idempotency_key": "order-4711"}]},
         "RetryMany": {"status": "failed", "dry_run": True},
+        "CancelMany": {"status": "pending", "type": "simulate", "dry_run": True},
+        "NewSchedule": {"cron": "0 3 * * *", "timezone": "Europe/Berlin", "event": event},
     }
     return {"example": examples[operation.body or ""]}
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from service.labels import NAMES
+
 PROBLEMS = {
     400: "bad JSON, or a parameter or header that isn't allowed",
     404: "no such event, or nothing at this path",
     405: "see `Allow`",
     406: "the client takes no media type that this answers in",
     408: "the body did not arrive in time",
-    409: "the event's status doesn't allow this",
+    409: "the event's status doesn't allow this, or there are as many schedules as there may be",
     411: "a body is needed, and its length",
     413: "the body is too large",
     414: "the URL is too long",
@@ -69,7 +71,7 @@ OPERATIONS = (
         path="/events",
         summary="List events, newest first",
         responses={200: ("EventPage", "a page; `next_cursor` is null on the last one")},
-        parameters=("status", "type", "created_after", "created_before", "limit", "cursor"),
+        parameters=("status", "type", *NAMES, "created_after", "created_before", "limit", "cursor"),
     ),
     Operation(
         id="postEvents",
@@ -82,6 +84,15 @@ OPERATIONS = (
         },
         parameters=("X-Request-Id", "traceparent"),
         body="NewEvents",
+        more_problems=_BODY,
+    ),
+    Operation(
+        id="cancelEvents",
+        method="post",
+        path="/events/cancel",
+        summary="Cancel all events that match",
+        responses={200: ("Cancelled", "how many it met, cancelled, and asked to stop")},
+        body="CancelMany",
         more_problems=_BODY,
     ),
     Operation(
@@ -124,6 +135,53 @@ OPERATIONS = (
         parameters=_ID,
         more_problems=(409, *_BODY),
         then=("getEvent", "cancelEvent"),
+    ),
+    Operation(
+        id="listSchedules",
+        method="get",
+        path="/schedules",
+        summary="List schedules, by name",
+        responses={200: ("SchedulePage", "a page; `next_cursor` is null on the last one")},
+        parameters=("limit", "cursor"),
+    ),
+    Operation(
+        id="getSchedule",
+        method="get",
+        path="/schedules/{name}",
+        summary="Look at a schedule",
+        responses={
+            200: ("Schedule", "the schedule as it is now"),
+            304: ("", "as the client has it"),
+        },
+        parameters=("name", "If-None-Match"),
+    ),
+    Operation(
+        id="putSchedule",
+        method="put",
+        path="/schedules/{name}",
+        summary="Make a schedule, or change all of it",
+        responses={200: ("Schedule", "it was changed"), 201: ("Schedule", "it was made")},
+        parameters=("name",),
+        body="NewSchedule",
+        more_problems=(409, *_BODY),
+    ),
+    Operation(
+        id="deleteSchedule",
+        method="delete",
+        path="/schedules/{name}",
+        summary="Remove a schedule; the events that it has made stay",
+        responses={204: ("", "it is removed")},
+        parameters=("name",),
+    ),
+    Operation(
+        id="runSchedule",
+        method="post",
+        path="/schedules/{name}/run",
+        summary="Make a schedule's event now",
+        responses={202: ("Accepted", "stored; it will be processed")},
+        parameters=("name", "Idempotency-Key", "X-Request-Id", "traceparent"),
+        more_problems=_BODY,
+        then=("getEvent", "cancelEvent", "retryEvent"),
     ),
     Operation(
         id="getHealth",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from service.job import JobStatus, Outcome, Priority
+from service.labels import LABELS, SCHEDULE
 
 JsonSchema = dict[str, Any]
 ID_PATTERN = "^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
@@ -65,11 +66,15 @@ _ACCEPTED: JsonSchema = {
     "created_at": _MOMENT,
     "links": ref("EventLinks"),
 }
+_MORE: JsonSchema = {
+    "more": {"type": "boolean", "description": "true: its time was over, ask again"}
+}
+_OF_SCHEDULE: JsonSchema = {"schedule": _TEXT | {"description": SCHEDULE.description}}
 _EVENTS: dict[str, JsonSchema] = {
     "EventStatus": _enum(*JobStatus),
     "Priority": _enum(*Priority),
     "EventLinks": _object({"self": _URI}),
-    "Accepted": _object(_ACCEPTED),
+    "Accepted": _object(_ACCEPTED, _OF_SCHEDULE),
     "FailureReason": _enum("error", "timeout", "crash", "rejected"),
     "EventError": _object({"reason": ref("FailureReason"), "message": _TEXT}),
     "AttemptOutcome": _enum(*(o for o in Outcome if o is not Outcome.UNSTARTED)),
@@ -102,14 +107,13 @@ _EVENTS: dict[str, JsonSchema] = {
             "result": {"description": "what the handler returned"},
             "error": _or_null(ref("EventError")),
             "history": _list("Attempt"),
-        },
+        }
+        | {label.name: _or_null(_TEXT) | {"description": label.description} for label in LABELS},
         {"progress": {"description": "what the handler last reported"}},
     ),
     "EventPage": _object({"events": _list("Event"), "next_cursor": _or_null(_TEXT)}),
-    "Retried": _object(
-        {"matched": _COUNT, "retried": _COUNT},
-        {"more": {"type": "boolean", "description": "true: its time was over, ask again"}},
-    ),
+    "Retried": _object({"matched": _COUNT, "retried": _COUNT}, _MORE),
+    "Cancelled": _object({"matched": _COUNT, "cancelled": _COUNT, "asked": _COUNT}, _MORE),
 }
 _BATCHES: dict[str, JsonSchema] = {
     "BatchAccepted": _object(
@@ -120,6 +124,28 @@ _BATCHES: dict[str, JsonSchema] = {
     "BatchRefused": _object({"error": ref("Problem")}),
     "BatchResult": {"oneOf": [ref("BatchAccepted"), ref("BatchRefused")]},
     "BatchResults": _object({"results": _list("BatchResult")}),
+}
+_SCHEDULES: dict[str, JsonSchema] = {
+    "ScheduledEvent": {"type": "object", "additionalProperties": True},
+    "Schedule": _object(
+        {
+            "name": _TEXT,
+            "cron": _or_null(_TEXT),
+            "timezone": _or_null(_TEXT),
+            "every_seconds": _or_null(_POSITIVE),
+            "event": ref("ScheduledEvent"),
+            "overlap": ref("ScheduleOverlap"),
+            "missed": ref("ScheduleMissed"),
+            "paused": {"type": "boolean"},
+            "created_at": _MOMENT,
+            "updated_at": _MOMENT,
+            "next_run_at": _or_null(_MOMENT),
+            "last_run_at": _or_null(_MOMENT),
+            "last_event_id": _or_null(_TEXT),
+            "upcoming": {"type": "array", "items": _MOMENT, "maxItems": 5},
+        }
+    ),
+    "SchedulePage": _object({"schedules": _list("Schedule"), "next_cursor": _or_null(_TEXT)}),
 }
 _PROBLEMS: dict[str, JsonSchema] = {
     "FieldError": _object({"pointer": _TEXT, "detail": _TEXT}),
@@ -175,6 +201,7 @@ _METRICS: dict[str, JsonSchema] = {
             "oldest_pending_seconds": _or_null(_NUMBER),
             "workers_alive": _or_null(_COUNT),
             "sweep_age_seconds": _or_null(_NUMBER),
+            "schedules_late_seconds": _or_null(_NUMBER),
             "up": {"type": "object", "additionalProperties": {"type": "boolean"}},
         }
     ),
@@ -182,5 +209,5 @@ _METRICS: dict[str, JsonSchema] = {
 _DESCRIPTION: JsonSchema = {"type": "object", "additionalProperties": True}
 
 RESPONSE_SCHEMAS: dict[str, JsonSchema] = (
-    _EVENTS | _BATCHES | _PROBLEMS | _HEALTH | _METRICS | {"Description": _DESCRIPTION}
+    _EVENTS | _BATCHES | _SCHEDULES | _PROBLEMS | _HEALTH | _METRICS | {"Description": _DESCRIPTION}
 )

@@ -21,8 +21,10 @@ from service.errors import (
     NotAllowedNow,
     PulseQueueError,
     StoreUnavailable,
+    TooManySchedules,
     TooSlow,
     UnknownEvent,
+    UnknownSchedule,
 )
 
 _log = logging.getLogger(__name__)
@@ -42,6 +44,8 @@ _KINDS: dict[type[PulseQueueError], Kind] = {
     MalformedBody: Kind(400, "malformed-body", "The body is not strict JSON"),
     InvalidQuery: Kind(400, "invalid-request", "A parameter or header is not allowed"),
     UnknownEvent: Kind(404, "unknown-event", "There is no such event"),
+    UnknownSchedule: Kind(404, "unknown-schedule", "There is no such schedule"),
+    TooManySchedules: Kind(409, "too-many-schedules", "There are as many as there may be"),
     NotAllowedNow: Kind(409, "not-allowed-now", "The event's status doesn't allow this"),
     InvalidEvent: Kind(422, "invalid-event", "The body doesn't fit"),
     KeyReused: Kind(422, "key-reused", "The idempotency key belongs to another body"),

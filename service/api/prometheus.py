@@ -67,6 +67,7 @@ def as_json(snapshot: Snapshot) -> dict[str, Any]:
         ),
         "workers_alive": snapshot.workers_alive,
         "sweep_age_seconds": gauges.sweep_age_seconds,
+        "schedules_late_seconds": gauges.schedules_late_seconds,
         "up": snapshot.up,
     }
 
@@ -184,3 +185,12 @@ def _gauges(gauges: Gauges) -> Iterator[Metric]:
         yield GaugeMetricFamily(
             name, "How long ago the sweep's last tick ended.", gauges.sweep_age_seconds
         )
+    if gauges.schedules_late_seconds is not None:
+        name, late = f"{_PREFIX}_schedules_late_seconds", gauges.schedules_late_seconds
+        yield GaugeMetricFamily(name, "For how long the latest schedule has been due.", late)
+    if gauges.schedule_last_run is not None:
+        name = f"{_PREFIX}_schedule_last_run_timestamp_seconds"
+        family = GaugeMetricFamily(name, "When a schedule has run last.", labels=["schedule"])
+        for schedule, at in sorted(gauges.schedule_last_run.items()):
+            family.add_metric([schedule], at)
+        yield family

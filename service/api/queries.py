@@ -16,9 +16,10 @@ from service.clock import from_ms
 from service.errors import InvalidQuery
 from service.ids import is_id
 from service.job import JobStatus
+from service.labels import LABELS, NAMES, labels_of, without_type
 from service.store import Filter
 
-FILTERS = ("status", "type", "created_after", "created_before")
+FILTERS = ("status", "type", *NAMES, "created_after", "created_before")
 DEFAULT_LIMIT, MAX_LIMIT = 50, 200
 _EPOCH = from_ms(0)
 
@@ -42,9 +43,16 @@ def filter_of(given: Mapping[str, str], statuses: Collection[str] = tuple(JobSta
         raise InvalidQuery(f"status: not one of {_list(statuses)}")
     if event_type is not None and not 0 < len(event_type) <= 100:
         raise InvalidQuery("type: not 1 to 100 characters")
+    for label in LABELS:
+        if label.name in given and not label.fits(given[label.name]):
+            raise InvalidQuery(f"{label.name}: not {label.rule}")
+    labels = labels_of(given)
+    if event_type is None and (name := without_type(labels)) is not None:
+        raise InvalidQuery(f"{name}: only with type, to which it belongs")
     return Filter(
         status=status,
         type=event_type,
+        labels=labels,
         created_after=_moment(given, "created_after"),
         created_before=_moment(given, "created_before"),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -11,6 +12,7 @@ from falcon.asgi import Response
 
 from service.api.times import shown
 from service.clock import ServerClock
+from service.labels import NAMES
 from service.store import Accepted
 from service.store.mongo import Document
 from service.store.payloads import Packed
@@ -44,6 +46,8 @@ def event(document: Document) -> dict[str, Any]:
         "attempts": document["attempts"],
         "max_attempts": document["max_attempts"],
     }
+    for name in NAMES:
+        made[name] = document.get(name)
     for name in _MOMENTS:
         made[name] = shown(document[name])
     pending = document["status"] == "pending"
@@ -54,6 +58,22 @@ def event(document: Document) -> dict[str, Any]:
     if "progress" in document:
         made["progress"] = document["progress"]
     return made
+
+
+def schedule(document: Document, upcoming: list[datetime]) -> dict[str, Any]:
+    """A schedule as `GET /schedules/{name}` shows it."""
+    return {
+        "name": document["_id"],
+        **{name: document[name] for name in ("cron", "timezone", "every_seconds")},
+        "event": _large(document["event"]),
+        **{name: document[name] for name in ("overlap", "missed", "paused")},
+        "created_at": shown(document["created_at"]),
+        "updated_at": shown(document["updated_at"]),
+        "next_run_at": shown(document["next_run_at"]),
+        "last_run_at": shown(document["last_run_at"]),
+        "last_event_id": document["last_event_id"],
+        "upcoming": [shown(moment) for moment in upcoming],
+    }
 
 
 def _large(value: Any) -> Any:
@@ -78,6 +98,20 @@ def _attempt(entry: Document) -> dict[str, Any]:
     return entry | {
         "started_at": shown(entry["started_at"]),
         "finished_at": shown(entry["finished_at"]),
+    }
+
+
+def accepted(answer: Accepted) -> dict[str, Any]:
+    """An event as `POST /events` answers it."""
+    document = answer.document
+    schedule = {"schedule": document["schedule"]} if "schedule" in document else {}
+    return {
+        "id": document["_id"],
+        "type": document["type"],
+        "status": document["status"],
+        "created_at": shown(document["created_at"]),
+        **schedule,
+        "links": {"self": path(document["_id"])},
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
@@ -13,6 +13,7 @@ from service.api.pointers import cut, escaped
 from service.catalog import MAX_ATTEMPTS, MAX_TIME_LIMIT_MS, MIN_TIME_LIMIT_MS
 from service.errors import FieldError
 from service.job import Priority
+from service.labels import LABELS, Label
 
 YEAR_MS = 365 * 86_400_000
 KEY_PATTERN = r"^[!-~]{1,255}$"
@@ -49,8 +50,27 @@ class JsonObject(fields.Field[Any]):
         return value
 
 
+class Matches(validate.Regexp):
+    """All of a text, where the library's own would take a line break behind it."""
+
+    def __call__(self, value: Any) -> Any:
+        if self.regex.fullmatch(value) is None:
+            raise ValidationError(self._format_error(value))
+        return value
+
+
+def label_field(label: Label) -> fields.String:
+    return fields.String(
+        validate=Matches(label.pattern, error=f"Not {label.rule}."),
+        metadata={"description": label.description},
+    )
+
+
 class EventSchema(Schema):
     """The body of `POST /events`."""
+
+    class Meta:
+        include: ClassVar = {label.name: label_field(label) for label in LABELS if label.posted}
 
     type = fields.String(
         required=True,
@@ -91,9 +111,51 @@ class BatchItemSchema(EventSchema):
     """One event of a batch."""
 
     idempotency_key = fields.String(
-        validate=validate.Regexp(KEY_PATTERN, error="Not 1 to 255 visible ASCII characters."),
+        validate=Matches(KEY_PATTERN, error="Not 1 to 255 visible ASCII characters."),
         metadata={"description": "the same namespace as the header `Idempotency-Key`"},
     )
+
+
+class ScheduleEventSchema(EventSchema):
+    """What a schedule makes at each tick: when that is, its ticks say."""
+
+    class Meta:
+        exclude = ("run_at", "delay_ms")
+
+
+class ScheduleSchema(Schema):
+    """The body of `PUT /schedules/{name}`; its event is checked by itself."""
+
+    cron = fields.String(
+        validate=validate.Length(1, 200),
+        metadata={
+            "description": "minute, hour, day of the month, month, day of the week, or @hourly, "
+            "@daily, @weekly, @monthly, @yearly; either this or `every_seconds`",
+            "example": "0 3 * * *",
+        },
+    )
+    timezone = fields.String(
+        validate=validate.Length(1, 100),
+        metadata={
+            "description": "IANA name, for `cron` only; default: UTC",
+            "example": "Europe/Berlin",
+        },
+    )
+    every_seconds = fields.Integer(
+        strict=True,
+        validate=validate.Range(1, 31_536_000),
+        metadata={"description": "ticks at multiples of it since 1970"},
+    )
+    event = JsonObject(required=True)
+    overlap = fields.String(
+        validate=validate.OneOf(["allow", "skip"]),
+        metadata={"description": "skip: no event while the last one is not final; default: allow"},
+    )
+    missed = fields.String(
+        validate=validate.OneOf(["one", "none"]),
+        metadata={"description": "how many events for ticks while nothing ran; default: one"},
+    )
+    paused = Flag(metadata={"description": "true: it doesn't tick; default: false"})
 
 
 def load(schema: Schema, given: Mapping[str, Any]) -> dict[str, Any]:

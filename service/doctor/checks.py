@@ -18,6 +18,8 @@ from service.runtime import preflight
 OVERDUE = timedelta(seconds=5)
 """How long a due job may be without a message: the sweep sends one after a second or two."""
 DEAD_LETTER_OVERDUE = timedelta(seconds=30)
+SCHEDULE_OVERDUE = timedelta(seconds=15)
+"""How late a tick may be: whoever leads next makes it within seconds."""
 _MOST = 20_000
 _COUNTING_SECONDS = 0.5
 _OPEN = frozenset({"pending", "processing"})
@@ -96,6 +98,11 @@ def undelivered(servers: Servers) -> Found:
     return {job["_id"]: job["_id"] for job in waiting}
 
 
+def late_schedules(servers: Servers) -> Found:
+    late = servers.stores.schedules.late(servers.clock.now() - SCHEDULE_OVERDUE, _MOST)
+    return {name: f"{name}: due since {at:%Y-%m-%d %H:%M:%S} UTC" for name, at in late}
+
+
 def idle_overflow(servers: Servers) -> Found:
     lanes, now = servers.broker.lanes, servers.clock.now()
     return {
@@ -165,6 +172,7 @@ CHECKS = (
     Check("lost messages", lost, "due jobs have none, nor an overflow", needs=_BOTH),
     Check("jobs of dead workers", stranded, "nobody is at them", needs=(_MONGODB,)),
     Check("undelivered dead letters", undelivered, "nobody was told", needs=(_MONGODB,)),
+    Check("late schedules", late_schedules, "nobody makes events", needs=(_MONGODB,)),
     Check("overflow set for nothing", idle_overflow, "new jobs wait", needs=_BOTH),
     Check("stale messages", stale, "their jobs are final or gone", Level.NOTE, _BOTH),
     Check("counters", miscounted, "a killed process took counts", Level.NOTE, (_MONGODB,)),

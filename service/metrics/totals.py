@@ -21,6 +21,7 @@ from service.store.mongo import Document
 Number = TypeVar("Number", int, float)
 _FRESH_SECONDS = 1.0
 _WAIT_SECONDS = 0.6
+MOST_SCHEDULES_SHOWN = 200
 _STALE_SECONDS = 5.0
 """Older totals are not shown: another process may have shown newer ones, and a counter that goes
 back looks like a restart."""
@@ -40,6 +41,10 @@ class Gauges:
     processing: int | None = None
     sweep_age_seconds: float | None = None
     """How long ago the sweep's last tick ended; None also where there never was one."""
+    schedules_late_seconds: float | None = None
+    """For how long the schedule that is the latest has been due; 0 where none is."""
+    schedule_last_run: Mapping[str, float] | None = None
+    """When schedules have run last (seconds since 1970), by name, of `MOST_SCHEDULES_SHOWN`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,8 @@ class Totals:
             "oldest_seconds": self._cache(lambda: self._by_queue(self._oldest), "oldest"),
             "processing": self._cache(listing.processing, "processing"),
             "sweep_age_seconds": self._cache(stores.sweep.age_seconds, "sweep"),
+            "schedules_late_seconds": self._cache(self._late, "late schedules"),
+            "schedule_last_run": self._cache(self._last_runs, "schedules"),
         }
         self._workers = self._cache(lambda: len(stores.workers.alive()), "workers")
         self._redis = self._cache(ping_redis, "redis")
@@ -119,6 +126,15 @@ class Totals:
     def _oldest(self, types: Sequence[str], now: datetime) -> float:
         since = self._stores.listing.oldest_due(types, now)
         return max(0.0, (now - since).total_seconds()) if since else 0.0
+
+    def _late(self) -> float:
+        now = self._clock.now()
+        late = self._stores.schedules.late(now)
+        return (now - late[0][1]).total_seconds() if late else 0.0
+
+    def _last_runs(self) -> dict[str, float]:
+        runs = self._stores.schedules.last_runs(MOST_SCHEDULES_SHOWN)
+        return {name: at.timestamp() for name, at in runs.items()}
 
 
 def _recent(known: Known[Any]) -> Any:

@@ -4,11 +4,13 @@ Each transition of a job is one guarded update of one document. A guard that mat
 that somebody else was faster, and is an answer, never an error.
 """
 
+from service.store.bulk_changes import BulkChanges
 from service.store.counters import Counters, Deltas
+from service.store.filters import Filter
 from service.store.indexes import ensure_indexes
 from service.store.jobs import JobStore
 from service.store.leader import LeaderLease
-from service.store.listing import Filter, Listing
+from service.store.listing import Listing
 from service.store.membership import Membership
 from service.store.new_jobs import Accepted
 from service.store.stores import Stores
@@ -16,6 +18,7 @@ from service.store.workers import Worker, WorkerStore
 
 __all__ = [
     "Accepted",
+    "BulkChanges",
     "Counters",
     "Deltas",
     "Filter",

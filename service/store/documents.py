@@ -61,6 +61,7 @@ def new_document(event: NewEvent, now_ms: int) -> Document:
         "error": None,
         "history": [],
     }
+    document.update(event.labels)
     if event.request_id is not None:
         document["request_id"] = event.request_id
     if event.traceparent is not None:

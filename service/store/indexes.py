@@ -9,6 +9,7 @@ import pymongo
 from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.database import Database
 
+from service.labels import LABELS
 from service.store.guard import mongo_errors
 from service.store.mongo import Document
 
@@ -67,6 +68,26 @@ JOB_INDEXES = [
         name="dead_letters",
         partialFilterExpression={"dead_letter_due": {"$exists": True}},
     ),
+    # Listings and changes by label. Without the status among their keys, so that they are written
+    # once in an event's life.
+    *(
+        IndexModel(
+            [
+                *([("type", ASCENDING)] if label.of_type else []),
+                (label.name, ASCENDING),
+                ("_id", DESCENDING),
+            ],
+            name=f"by_{label.name}",
+            partialFilterExpression={label.name: {"$exists": True}},
+        )
+        for label in LABELS
+    ),
+    # The few events of schedules that aren't confirmed yet.
+    IndexModel(
+        [("unconfirmed", ASCENDING)],
+        name="unconfirmed",
+        partialFilterExpression={"unconfirmed": {"$exists": True}},
+    ),
 ]
 
 FORMER_INDEXES = ("waiting",)
@@ -83,6 +104,7 @@ def ensure_indexes(database: Database[Document]) -> None:
             with pymongo.timeout(_BUILD_SECONDS):
                 database["jobs"].create_indexes(missing)
         database["rescues"].create_index("at", expireAfterSeconds=_RESCUES_SECONDS)
+        database["schedules"].create_index("next_run_at", name="due")
 
 
 def drop_former_indexes(database: Database[Document]) -> list[str]:

@@ -1,57 +1,25 @@
-"""Many jobs at once: newest first by keyset, retries by filter, and how much there is of what."""
+"""Many jobs at once: newest first by keyset, and how much there is of what."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from pymongo.database import Database
 from pymongo.read_concern import ReadConcern
 
-from service.ids import first_id_at
-from service.store.bulk import Chunk, change_many, count_many, count_step
+from service.store.bulk import count_step
+from service.store.filters import Filter
 from service.store.guard import mongo_errors
 from service.store.mongo import Document
 from service.store.payloads import OneByOne
-from service.store.requests import retrying
+from service.store.ticks import ACCEPTED
 from service.store.waiting import MOST_TYPES
 
 _PENDING: Document = {"status": "pending"}
 _MOST_COUNTED = 1_000_000
 """What a gauge counts at most: MongoDB takes a second or two for so many keys."""
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which jobs. Times bound `created_at`: after is inclusive, before is exclusive."""
-
-    status: str | None = None
-    type: str | None = None
-    created_after: datetime | None = None
-    created_before: datetime | None = None
-
-    def query(self, *, below: str | None = None) -> Document:
-        """As a query; `below`: only ids before that one. An id begins with its time of creation,
-        so that a range of times is a range of ids."""
-        query: Document = {}
-        if self.status is not None:
-            query["status"] = self.status
-        if self.type is not None:
-            query["type"] = self.type
-        ids: dict[str, Any] = {}
-        if self.created_after is not None:
-            ids["$gte"] = first_id_at(self.created_after)
-        uppers = [below] if below else []
-        if self.created_before is not None:
-            uppers.append(first_id_at(self.created_before))
-        if uppers:
-            ids["$lt"] = min(uppers)
-        if ids:
-            query["_id"] = ids
-        return query
 
 
 class Listing:
@@ -67,7 +35,7 @@ class Listing:
     ) -> tuple[list[Document], bool]:
         """Newest first, at most `limit`, only ids before `below`, and no more once they have
         `most_bytes`; and whether there is more."""
-        query, documents, size = which.query(below=below), list[Document](), 0
+        query, documents, size = which.query(below=below) | ACCEPTED, list[Document](), 0
         found = self._one_by_one.find(query, sort=[("_id", -1)], limit=limit + 1)
         with mongo_errors(), closing(found):
             for document, document_bytes in found:
@@ -76,15 +44,6 @@ class Listing:
                 documents.append(document)
                 size += document_bytes
         return documents, False
-
-    def count_retryable(self, which: Filter, until: float) -> tuple[int, bool]:
-        """How many a retry would match, and whether the count ended at `until` (monotonic) though
-        more is left."""
-        return count_many(self._jobs, _retryable(which), until)
-
-    def retry_many(self, which: Filter, now: datetime, until: float) -> Iterator[Chunk]:
-        """Retries what matches, in chunks; none begins after `until` (monotonic) but the first."""
-        return change_many(self._jobs, _retryable(which), retrying(now), until)
 
     def count_pending(self, most: int) -> int:
         """How many jobs are pending; no further than `most`, in steps none of which is slow."""
@@ -159,9 +118,3 @@ class Listing:
                 with mongo_errors():
                     total += self._jobs.count_documents(query, hint="lanes", limit=left)
         return total
-
-
-def _retryable(which: Filter) -> list[Document]:
-    """A query a status: its index is partial, and isn't found for two at once."""
-    query, final = which.query(), ("failed", "cancelled")
-    return [{**query, "status": s} for s in final if query.get("status", s) == s]

@@ -17,6 +17,9 @@ from service.store.guard import mongo_errors
 from service.store.mongo import Document
 from service.store.payloads import OneByOne
 
+ASKED: Document = {"cancel_requested": True}
+"""What is set in a job that is processed, and should stop."""
+
 
 class Requests:
     """Every method raises `StoreUnavailable`."""
@@ -55,15 +58,8 @@ class Requests:
     def cancel(self, job_id: str, now: datetime) -> tuple[Document, bool]:
         """Cancels a pending job, or asks a processing one to stop; the job, and whether this call
         made it `cancelled`. Raises `UnknownEvent`, `NotAllowedNow`."""
-        cancelled: Document = {
-            "status": "cancelled",
-            "finished_at": now,
-            "updated_at": now,
-            "next_attempt_at": None,
-        }
-        if (expires_at := self._retention.expires_at(JobStatus.CANCELLED, now)) is not None:
-            cancelled["expires_at"] = expires_at
-        asked = {"cancel_requested": True, "updated_at": now}
+        cancelled = cancelling(now, self._retention)
+        asked = {**ASKED, "updated_at": now}
         with mongo_errors():
             for status, fields in (("pending", cancelled), ("processing", asked)) * 2:
                 document = self._jobs.find_one_and_update(
@@ -93,6 +89,19 @@ class Requests:
             return document
         status = self.get(job_id)["status"]
         raise NotAllowedNow(f"an event that is {status} can't be retried")
+
+
+def cancelling(now: datetime, retention: Retention) -> Document:
+    """What is set in a pending job that is cancelled. It holds no text of a client's."""
+    cancelled: Document = {
+        "status": "cancelled",
+        "finished_at": now,
+        "updated_at": now,
+        "next_attempt_at": None,
+    }
+    if (expires_at := retention.expires_at(JobStatus.CANCELLED, now)) is not None:
+        cancelled["expires_at"] = expires_at
+    return cancelled
 
 
 def retrying(now: datetime) -> list[Document]:

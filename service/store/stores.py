@@ -10,6 +10,7 @@ from service.clock import ServerClock
 from service.settings import Settings
 from service.store import mongo
 from service.store.audit import Audit
+from service.store.bulk_changes import BulkChanges
 from service.store.counters import Counters
 from service.store.documents import Retention
 from service.store.guard import mongo_errors
@@ -18,6 +19,8 @@ from service.store.jobs import JobStore
 from service.store.leader import SweepWatch
 from service.store.listing import Listing
 from service.store.mongo import Document
+from service.store.schedules import Schedules
+from service.store.ticks import Ticks
 from service.store.workers import WorkerStore
 
 
@@ -26,20 +29,20 @@ class Stores:
 
     def __init__(self, database: Database[Document], settings: Settings) -> None:
         self._database = database
-        self.jobs = JobStore(
-            database,
-            retention=Retention(
-                completed_seconds=settings.retention_completed_seconds or None,
-                failed_seconds=settings.retention_failed_seconds or None,
-                cancelled_seconds=settings.retention_cancelled_seconds or None,
-            ),
-            history_limit=settings.history_limit,
+        retention = Retention(
+            completed_seconds=settings.retention_completed_seconds or None,
+            failed_seconds=settings.retention_failed_seconds or None,
+            cancelled_seconds=settings.retention_cancelled_seconds or None,
         )
+        self.jobs = JobStore(database, retention=retention, history_limit=settings.history_limit)
+        self.bulk = BulkChanges(database, retention)
         self.listing = Listing(database)
         self.workers = WorkerStore(database, settings.lease_seconds)
         self.counters = Counters(database)
         self.audit = Audit(database)
         self.sweep = SweepWatch(database)
+        self.schedules = Schedules(database)
+        self.ticks = Ticks(database)
 
     @classmethod
     def connect(cls, settings: Settings) -> Self:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
 
 from pymongo.database import Database
 
@@ -48,6 +49,21 @@ class WorkerStore:
                 {"$set": fields, "$currentDate": {"heartbeat_at": True}},
                 upsert=True,
             )
+
+    def watch(self, worker_id: str, now: datetime) -> None:
+        """Notes since when the worker would notice a schedule's tick."""
+        with mongo_errors():
+            self._workers.update_one({"_id": worker_id}, {"$set": {"watching_since": now}})
+
+    def watched_since(self) -> datetime | None:
+        """Since when somebody who is alive has been watching; None: nobody says so."""
+        with mongo_errors():
+            found = self._workers.find_one(
+                {"watching_since": {"$exists": True}} | self._fresh(),
+                {"watching_since": 1},
+                sort=[("watching_since", 1)],
+            )
+        return None if found is None else found["watching_since"]
 
     def remove(self, worker_id: str) -> None:
         with mongo_errors():

@@ -15,9 +15,9 @@ from service.queue.broker import PulseBroker
 from service.settings import Settings, without_password
 from service.store import Stores
 from service.web.accept import Acceptor
+from service.web.actions import Actions
 from service.web.backlog import Backlog
 from service.web.blocking_pool import BlockingPool
-from service.web.changes import Changes
 from service.web.clock_reader import ClockReader
 from service.web.counter_writer import CounterWriter
 from service.web.health import Health
@@ -65,12 +65,13 @@ class WebProcess:
         )
         # Each kind waits for its own only: slow ones must not hold up the others.
         self.single_changes = self._pool("changes", 4, settings.mongodb_timeout_ms / 1000, 200)
-        self.bulk_changes = self._pool("changes by filter", 2, 1.5 * _BULK_SECONDS, 20)
+        self.bulk_changes = self._pool("changes by filter", 4, 1.5 * _BULK_SECONDS, 20)
         listings = self._pool("listings", 4, LONGEST_READ_SECONDS, 200)
         self.pages = PageReader(listings, stores.listing)
+        self.schedule_reads = self._pool("reads of schedules", 2, LONGEST_READ_SECONDS, 200)
         self.cpu_lane = CpuLane()
         self.long_poll = LongPoll(broker.client, stores.jobs.requests.finals, settings.max_waiters)
-        self.changes = Changes(stores, self.hints, self.counts, clock, self.long_poll.tell)
+        self.actions = Actions(stores, self.hints, self.counts, clock, self.long_poll.tell)
         self.http_times = HttpTimes(stores.counters)
         self.totals = Totals(stores, lambda: catalog.types_by_queue, clock, broker.probe)
         self.health = Health(broker.probe, self._read_workers)
@@ -95,7 +96,7 @@ class WebProcess:
         """Finishes what was taken: commits first, then the hints and counts that follow."""
         self.acceptor.stop()
         self.lookup.stop()
-        for pool in (self.single_changes, self.pages, self.bulk_changes):
+        for pool in (self.single_changes, self.pages, self.schedule_reads, self.bulk_changes):
             pool.stop()
         self.hints.stop()
         self.counts.stop()

@@ -41,6 +41,7 @@ from service.worker.maintenance.hint_sender import HintSender
 from service.worker.maintenance.janitor import Janitor
 from service.worker.maintenance.lost_claims import LostClaims
 from service.worker.maintenance.rescuer import Rescuer
+from service.worker.maintenance.scheduler import BEAT_SECONDS, Scheduler
 from service.worker.running.cancellations import Cancellations
 from service.worker.running.progress_writer import ProgressWriter
 from service.worker.running.runner import Runner
@@ -159,6 +160,18 @@ class WorkerProcess:
             patience_seconds=min(settings.lease_seconds, 2 * settings.heartbeat_seconds + 1),
         )
 
+        self._schedules = Scheduler(
+            ticks=stores.ticks,
+            jobs=self.store,
+            workers=stores.workers,
+            counters=stores.counters,
+            clock=self.clock,
+            catalog=self._catalog,
+            worker_id=self.identity.id,
+            leads=self._role.leads,
+            send=self._hints.send,
+        )
+
     def _make_what_looks_around(self) -> None:
         """Neighbours, Redis, clients' wishes, and this process itself."""
         settings, supply = self._settings, self._supply
@@ -207,6 +220,7 @@ class WorkerProcess:
             Beat("cancellations", 1.0, self._cancellations.look, self._cancellations.are_possible),
             Beat("rescue", 2 * tick, self._rescuer.tick, role.leads),
             Beat("dispatch", tick, self._dispatcher.dispatch, role.leads_with_redis),
+            Beat("schedules", BEAT_SECONDS, self._schedules.beat),
             Beat("late", 2.0, self._dispatcher.dispatch_late, role.follows_with_redis),
             Beat("letters", 5.0, self._dead_letters.send, role.leads_with_redis),
             Beat("doubt", 1.0, self._lost_claims.release, self._lost_claims.are_likely),

@@ -32,10 +32,25 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
         return
     if key := (case.headers or {}).get("Idempotency-Key"):  # a key belongs to one body
         case.headers["Idempotency-Key"] = f"{key[:200]}{uuid.uuid4().hex}"
+    for which in (case.query, case.body):  # a group belongs to a type
+        if isinstance(which, dict) and "type" not in which:
+            which.pop("group", None)
     if case.query:
         case.query.pop("cursor", None)  # it is what an answer gave, and nothing else
+    if case.path.startswith("/schedules") and isinstance(case.body, dict):
+        _make_tick(case.body)
     for event in _events(case.body):
         _make_acceptable(event)
+
+
+def _make_tick(schedule: dict[str, Any]) -> None:
+    """A text is no cron expression or time zone, and `every_seconds` excludes both."""
+    if schedule.pop("every_seconds", None) is not None:
+        schedule |= {"every_seconds": 60}
+        schedule.pop("timezone", None)
+        schedule.pop("cron", None)
+    else:
+        schedule |= {"cron": "0 3 * * *", "timezone": "Europe/Berlin"}
 
 
 def _make_acceptable(event: dict[str, Any]) -> None:
@@ -56,6 +71,8 @@ def _make_acceptable(event: dict[str, Any]) -> None:
 def _events(body: Any) -> list[dict[str, Any]]:
     if not isinstance(body, dict):
         return []
+    if isinstance(body.get("event"), dict):
+        return [body["event"]]
     many = body.get("events")
     return [e for e in many if isinstance(e, dict)] if isinstance(many, list) else [body]
 

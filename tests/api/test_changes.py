@@ -1,10 +1,12 @@
-"""Cancel, retry, and retry many."""
+"""Cancel, retry, and both by filter."""
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
 import redis
 from pymongo.collection import Collection
 from pymongo.database import Database
@@ -138,3 +140,86 @@ def test_retries_at_the_same_moment_count_each_event_once(
     assert all(answer["retried"] <= answer["matched"] for answer in answers)
     assert {web.get(event_id).json()["status"] for event_id in wanted} == {"pending"}
     assert sorted(h.job_id for h in eventually(lambda: hints_in(hints))) == sorted(wanted)
+
+
+# cancel by filter
+
+
+def test_a_dry_run_of_a_cancellation_only_counts(web: Web, jobs: JobStore) -> None:
+    waiting, running = accept(jobs)["_id"], claimed(jobs)
+    failed(jobs)
+    expected = {"matched": 2, "cancelled": 0, "asked": 0}
+    body = {"type": "email", "dry_run": True}
+    assert web.http.post("/events/cancel", json=body).json() == expected
+    ask = "/events/cancel?type=email&dry_run=true"
+    assert web.http.post(ask, content=b"").json() == expected
+    assert web.get(waiting).json()["status"] == "pending"
+    assert jobs.held.cancel_requests("worker-1", [running.id]) == []
+
+
+def test_all_that_match_are_cancelled_or_asked_to_stop(web: Web, jobs: JobStore) -> None:
+    waiting = [accept(jobs, type="a")["_id"] for _ in range(3)]
+    running = claimed(jobs, type="a")
+    other, ended = accept(jobs, type="b")["_id"], failed(jobs, type="a")["_id"]
+    answer = web.http.post("/events/cancel", json={"type": "a"})
+    assert answer.status_code == 200
+    assert answer.json() == {"matched": 4, "cancelled": 3, "asked": 1}
+    for event_id in waiting:
+        event = web.get(event_id).json()
+        assert (event["status"], event["next_attempt_at"]) == ("cancelled", None)
+        assert event["created_at"] <= event["finished_at"] == event["updated_at"]
+    assert jobs.held.cancel_requests("worker-1", [running.id]) == [running.id]
+    assert web.get(other).json()["status"] == "pending"
+    assert web.get(ended).json()["status"] == "failed"
+    again = web.http.post("/events/cancel", json={"type": "a"})
+    assert again.json() == {"matched": 0, "cancelled": 0, "asked": 0}
+
+
+def test_only_one_status_is_cancelled_where_it_is_named(web: Web, jobs: JobStore) -> None:
+    accept(jobs)
+    running = claimed(jobs)
+    answer = web.http.post("/events/cancel?status=processing", content=b"")
+    assert answer.json() == {"matched": 1, "cancelled": 0, "asked": 1}
+    assert jobs.held.cancel_requests("worker-1", [running.id]) == [running.id]
+    answer = web.http.post("/events/cancel", json={"status": "pending"})
+    assert answer.json() == {"matched": 1, "cancelled": 1, "asked": 0}
+
+
+def test_a_cancellation_by_filter_is_counted_once_by_type(
+    web: Web, jobs: JobStore, counters: Collection[Any]
+) -> None:
+    for event_type, count in (("a", 3), ("b", 2)):
+        for _ in range(count):
+            accept(jobs, type=event_type)
+    claimed(jobs, type="a")
+    for _ in range(2):
+        web.http.post("/events/cancel", json={"created_after": "2020-01-01T00:00:00Z"})
+
+    def cancelled() -> dict[str, int]:
+        return {d["_id"]: d["cancelled"] for d in counters.find({"cancelled": {"$gt": 0}})}
+
+    assert eventually(lambda: cancelled() == {"a": 3, "b": 2})
+
+
+def test_who_waits_for_an_event_is_told_that_it_was_cancelled_with_others(web: Web) -> None:
+    event_id = web.post({**EVENT, "delay_ms": 60_000}).json()["id"]
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(web.get, event_id, Prefer="wait=20")
+        eventually(waiting.running)
+        began = time.monotonic()
+        web.http.post("/events/cancel", json={"type": "simulate"})
+        assert waiting.result().json()["status"] == "cancelled"
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        *("status=failed", "status=", "type=", "group=a", "type=a&group=", "type=a&group=%C3%A4"),
+        *("dry_run=1", "limit=5", "created_after=now", "status=pending&status=processing"),
+    ],
+)
+def test_a_filter_that_does_not_fit_cancels_nothing(web: Web, jobs: JobStore, ask: str) -> None:
+    event_id = accept(jobs)["_id"]
+    assert web.http.post(f"/events/cancel?{ask}", content=b"").status_code == 400
+    assert web.get(event_id).json()["status"] == "pending"

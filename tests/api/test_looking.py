@@ -20,7 +20,7 @@ from tests.factories import accept, claim, finish, new_job_document
 FIELDS = {
     *("id", "type", "status", "payload", "priority", "attempts", "max_attempts"),
     *("created_at", "updated_at", "run_at", "started_at", "finished_at", "next_attempt_at"),
-    *("result", "error", "history"),
+    *("result", "error", "history", "group", "schedule"),
 }
 
 

@@ -144,7 +144,11 @@ def test_answers_fit_their_schemas(web: Web, jobs: JobStore, described: dict[str
         ("Event", web.get(failed(jobs)["_id"])),
         ("EventPage", web.http.get("/events?limit=5")),
         ("BatchResults", web.http.post("/events/batch", json={"events": [keyed, keyed, {}]})),
+        ("Cancelled", web.http.post("/events/cancel", json={"type": "simulate", "dry_run": True})),
         ("Retried", web.http.post("/events/retry", json={"type": "simulate", "dry_run": True})),
+        ("Schedule", web.http.put("/schedules/a", json={"every_seconds": 9, "event": EVENT})),
+        ("SchedulePage", web.http.get("/schedules")),
+        ("Accepted", web.http.post("/schedules/a/run")),
         ("Problem", web.post({})),
         ("Health", web.http.get("/health")),
         ("HealthStatus", web.http.get("/health/ready")),
@@ -157,21 +161,27 @@ def test_answers_fit_their_schemas(web: Web, jobs: JobStore, described: dict[str
 
 
 @pytest.mark.parametrize(
-    ("body", "fits"),
-    [
+    ("name", "statuses"),
+    [("RetryMany", ("failed", "pending")), ("CancelMany", ("pending", "failed"))],
+)
+def test_a_change_by_filter_needs_a_condition(
+    web: Web, described: dict[str, Any], name: str, statuses: tuple[str, str]
+) -> None:
+    path = f"/events/{name.removesuffix('Many').lower()}"
+    schema = _validator(described, {"$ref": f"#/components/schemas/{name}"})
+    bodies: list[tuple[dict[str, Any], bool]] = [
         ({}, False),
         ({"dry_run": True}, False),
-        ({"status": "failed"}, True),
+        ({"status": statuses[0]}, True),
         ({"type": "simulate", "dry_run": True}, True),
-        ({"status": "pending"}, False),
-    ],
-)
-def test_a_bulk_retry_needs_a_condition(
-    web: Web, described: dict[str, Any], body: dict[str, Any], fits: bool
-) -> None:
-    assert _validator(described, {"$ref": "#/components/schemas/RetryMany"}).is_valid(body) is fits
-    answer = web.http.post("/events/retry", json=body)
-    assert answer.status_code == (200 if fits else 422)
+        ({"status": statuses[1]}, False),
+        ({"group": "a"}, False),
+        ({"group": "a", "type": "simulate"}, True),
+        ({"group": "", "type": "simulate"}, False),
+    ]
+    for body, fits in bodies:
+        assert schema.is_valid(body) is fits, body
+        assert web.http.post(path, json=body).status_code == (200 if fits else 422), body
 
 
 def _validator(described: dict[str, Any], schema: dict[str, Any]) -> Draft202012Validator:

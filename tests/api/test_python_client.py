@@ -110,12 +110,15 @@ def test_all_that_is_generated_can_be_imported(api: Generated, package: Path) ->
 
 
 def test_the_models_have_names_that_one_would_have_given_them(api: Generated) -> None:
-    made = {n for n in api.models.__all__ if n.startswith(("Batch", "Event", "Health", "Retr"))}
+    made = {
+        n for n in api.models.__all__ if n.startswith(("Batch", "Canc", "Event", "Health", "Retr"))
+    }
     assert made == {
         *("BatchAccepted", "BatchItemSimulate", "BatchItemWebhook", "BatchRefused"),
         *("BatchResults", "Event", "EventError", "EventLinks", "EventPage", "EventPayload"),
         *("EventStatus", "Health", "HealthCheck", "HealthChecks", "HealthStatus"),
         *("Retried", "RetryMany", "RetryableStatus"),
+        *("Cancelled", "CancelMany", "CancellableStatus"),
     }
     assert not [name for name in api.models.__all__ if "Type0" in name or "Item0" in name]
 
@@ -222,6 +225,74 @@ def retry_events(api: Generated, jobs: JobStore) -> None:
     api.problem(422, "events/retry_events", body=api.models.RetryMany())
 
 
+def cancel_events(api: Generated, jobs: JobStore) -> None:
+    event_id = api.post()
+    claimed(jobs, type="simulate")
+    which = api.models.CancelMany(type_="simulate", dry_run=True)
+    counted = api.call("events/cancel_events", body=which).parsed
+    assert (counted.matched, counted.cancelled, counted.asked) == (2, 0, 0)
+    which.dry_run = False
+    done = api.call("events/cancel_events", body=which).parsed
+    assert (done.matched, done.cancelled, done.asked) == (2, 1, 1)
+    assert api.call("events/get_event", event_id).parsed.status == "cancelled"
+    api.problem(422, "events/cancel_events", body=api.models.CancelMany())
+
+
+def a_schedule(api: Generated) -> Any:
+    event = api.models.ScheduleEventSimulate(
+        type_="simulate", payload=api.models.PayloadSimulate(), max_attempts=2
+    )
+    return api.models.NewSchedule(event=event, cron="0 3 * * *", timezone="Europe/Berlin")
+
+
+def put_schedule(api: Generated, jobs: JobStore) -> None:
+    made = api.call("schedules/put_schedule", "python", body=a_schedule(api))
+    assert (made.status_code, made.parsed.name, made.parsed.paused) == (201, "python", False)
+    every = api.models.NewSchedule(
+        event=a_schedule(api).event, every_seconds=60, overlap=api.models.ScheduleOverlap.SKIP
+    )
+    changed = api.call("schedules/put_schedule", "python", body=every)
+    assert (changed.status_code, changed.parsed.every_seconds) == (200, 60)
+    neither = api.models.NewSchedule(event=every.event)
+    api.problem(422, "schedules/put_schedule", "python", body=neither)
+
+
+def get_schedule(api: Generated, jobs: JobStore) -> None:
+    api.call("schedules/put_schedule", "python", body=a_schedule(api))
+    looked = api.call("schedules/get_schedule", "python")
+    assert (looked.parsed.cron, looked.parsed.last_run_at) == ("0 3 * * *", None)
+    assert looked.parsed.missed is api.models.ScheduleMissed.ONE
+    assert looked.parsed.event.to_dict()["max_attempts"] == 2
+    assert looked.parsed.upcoming[0] == looked.parsed.next_run_at
+    same = api.call("schedules/get_schedule", "python", if_none_match=looked.headers["ETag"])
+    assert (same.status_code, same.parsed) == (304, None)
+    api.problem(404, "schedules/get_schedule", "missing")
+
+
+def list_schedules(api: Generated, jobs: JobStore) -> None:
+    for name in ("python-1", "python-2"):
+        api.call("schedules/put_schedule", name, body=a_schedule(api))
+    first = api.call("schedules/list_schedules", limit=1).parsed
+    second = api.call("schedules/list_schedules", limit=1, cursor=first.next_cursor).parsed
+    assert first.schedules[0].name < second.schedules[0].name
+    api.problem(400, "schedules/list_schedules", limit=0)
+
+
+def delete_schedule(api: Generated, jobs: JobStore) -> None:
+    api.call("schedules/put_schedule", "python", body=a_schedule(api))
+    removed = api.call("schedules/delete_schedule", "python")
+    assert (removed.status_code, removed.parsed) == (204, None)
+    api.problem(404, "schedules/delete_schedule", "python")
+
+
+def run_schedule(api: Generated, jobs: JobStore) -> None:
+    api.call("schedules/put_schedule", "python", body=a_schedule(api))
+    ran = api.call("schedules/run_schedule", "python", idempotency_key="python-run")
+    assert (ran.status_code, ran.parsed.schedule) == (202, "python")
+    (event,) = api.call("events/list_events", schedule="python").parsed.events
+    assert (event.id, event.schedule) == (ran.parsed.id, "python")
+
+
 def get_health(api: Generated, jobs: JobStore) -> None:
     health = api.call("health/get_health").parsed
     assert health.status in {"ok", "degraded"}
@@ -262,6 +333,12 @@ USES: dict[str, Callable[[Generated, JobStore], None]] = {
     "cancelEvent": cancel_event,
     "retryEvent": retry_event,
     "retryEvents": retry_events,
+    "cancelEvents": cancel_events,
+    "putSchedule": put_schedule,
+    "getSchedule": get_schedule,
+    "listSchedules": list_schedules,
+    "deleteSchedule": delete_schedule,
+    "runSchedule": run_schedule,
     "getHealth": get_health,
     "getLiveness": get_liveness,
     "getReadiness": get_readiness,

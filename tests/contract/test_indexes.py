@@ -14,8 +14,9 @@ from pymongo.monitoring import CommandListener, CommandStartedEvent
 from infra.servers import MongoServer
 from service.job import Outcome, transition_after, transition_after_death
 from service.settings import Settings
-from service.store import Filter, JobStore, Listing, Stores, ensure_indexes
+from service.store import BulkChanges, Filter, JobStore, Listing, Stores, ensure_indexes
 from service.store.documents import Retention
+from service.store.ticks import Ticks
 from tests.factories import (
     NOW,
     accept,
@@ -56,6 +57,7 @@ class Asked:
         self.database: Database[Any] = client[name]
         self.store = JobStore(self.database, retention=Retention(1_000, 1_000, 1_000))
         self.listing = Listing(self.database)
+        self.bulk = BulkChanges(self.database)
         self._recorder = recorder
 
     def plans(self, call: Callable[[], Any]) -> list[str]:
@@ -117,6 +119,9 @@ def asked(mongo_server: MongoServer) -> Iterator[Asked]:
     client.close()
 
 
+GROUPED = 12
+
+
 def fill(store: JobStore) -> None:
     for status, count in (("completed", 600), ("failed", 200), ("cancelled", 99), ("pending", 200)):
         documents = [
@@ -124,6 +129,8 @@ def fill(store: JobStore) -> None:
             for i in range(count)
         ]
         store.new_jobs.accept(documents)
+    for number in range(GROUPED):
+        accept(store, at=ago(900), labels={"group": "ab"[number % 2]})
     for number in range(20):
         claimed(store, worker=f"w{number % 3}", idempotency_key=f"k{number}", fingerprint="f")
     store.outcomes.finish(
@@ -175,6 +182,20 @@ QUERIES: dict[str, tuple[Callable[[Asked], Any], set[str]]] = {
         {"IXSCAN cancelled_by_type"},
     ),
     "a page of a type": (a_page(Filter(type="email")), {"IXSCAN by_type"}),
+    "a page of a group": (
+        a_page(Filter(type="email", labels={"group": "a"})),
+        {"IXSCAN by_group"},
+    ),
+    "how many of a group to cancel": (
+        lambda a: a.bulk.count_cancellable(
+            Filter(status="pending", type="email", labels={"group": "a"}), time.monotonic() + 9
+        ),
+        {"IXSCAN by_group"},
+    ),
+    "a page of a schedule": (
+        a_page(Filter(labels={"schedule": "nightly"})),
+        {"IXSCAN by_schedule"},
+    ),
     "stranded": (lambda a: a.store.held.stranded("w1"), {"IXSCAN by_status"}),
     "cancel requests": (
         lambda a: a.store.held.cancel_requests("w1", [A_JOB]),
@@ -191,11 +212,11 @@ QUERIES: dict[str, tuple[Callable[[Asked], Any], set[str]]] = {
         {"IXSCAN lanes"},
     ),
     "how many to retry": (
-        lambda a: a.listing.count_retryable(Filter(status="cancelled"), time.monotonic() + 9),
+        lambda a: a.bulk.count_retryable(Filter(status="cancelled"), time.monotonic() + 9),
         {"IXSCAN by_status"},
     ),
     "how many of a type to retry": (
-        lambda a: a.listing.count_retryable(Filter(type="email"), time.monotonic() + 9),
+        lambda a: a.bulk.count_retryable(Filter(type="email"), time.monotonic() + 9),
         {"IXSCAN failed_by_type", "IXSCAN cancelled_by_type"},
     ),
     "a known key": (
@@ -237,6 +258,16 @@ def test_every_transition_finds_its_jobs_by_id(asked: Asked) -> None:
     by_the_id_index(asked, lambda: store.dead_letters.take(gone, NOW))
 
 
+def test_ticks_find_their_events_by_id_or_among_the_unconfirmed(asked: Asked) -> None:
+    ticks = Ticks(asked.database)
+    event = new_job_document() | {"schedule": "nightly", "unconfirmed": "x"}
+    asked.store.new_jobs.accept([event])
+    assert set(asked.plans(ticks.unconfirmed)) == {"IXSCAN unconfirmed"}
+    by_the_id_index(asked, lambda: ticks.confirm([event["_id"]], NOW))
+    allowed = {"IDHACK", "IXSCAN _id_ by id", "IXSCAN unconfirmed"}
+    assert set(asked.plans(lambda: ticks.discard([event["_id"]]))) <= allowed
+
+
 def test_outcomes_find_their_jobs_by_id_alike_or_not_and_late_ones_too(asked: Asked) -> None:
     store = asked.store
     jobs = store.claims.claim([accept(store)["_id"] for _ in range(4)], "w", NOW)
@@ -251,13 +282,14 @@ def test_outcomes_find_their_jobs_by_id_alike_or_not_and_late_ones_too(asked: As
 def test_a_retry_by_filter_reads_no_more_than_what_matches(asked: Asked) -> None:
     until = time.monotonic() + 9
     failed = Filter(status="failed")
-    plans = asked.plans(lambda: list(asked.listing.retry_many(failed, ahead(1), until)))
+    plans = asked.plans(lambda: list(asked.bulk.retry(failed, lambda: ahead(1), until)))
     assert {plan.removesuffix(" by id") for plan in plans} <= {"IXSCAN by_status", "IXSCAN _id_"}
 
 
 def test_only_open_jobs_are_in_the_indexes_that_a_tick_reads(asked: Asked) -> None:
     """So that a tick costs the same with ten million finished jobs."""
     sizes = asked.database.command("validate", "jobs")["keysPerIndex"]
+    assert sizes["by_group"] == GROUPED
     pending = asked.database["jobs"].count_documents({"status": "pending"})
     assert sizes["lanes"] == pending
     assert sizes["suspects"] <= pending

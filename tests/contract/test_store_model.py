@@ -26,7 +26,7 @@ from pymongo.database import Database
 from service.errors import KeyReused, NotAllowedNow
 from service.job import CRASH_LIMIT, Job, Outcome, transition_after, transition_after_death
 from service.metrics.counts import observe
-from service.store import Accepted, Counters, Deltas, Filter, JobStore, Listing
+from service.store import Accepted, BulkChanges, Counters, Deltas, Filter, JobStore
 from tests.factories import NOW, attempt_result, eventually, new_job_document
 
 WORKERS = ("w1", "w2", "w3")
@@ -79,7 +79,7 @@ class StoreModel(RuleBasedStateMachine):
         for name in ("jobs", "counters"):
             self.database[name].delete_many({})
         self.store = JobStore(self.database)
-        self.listing = Listing(self.database)
+        self.bulk = BulkChanges(self.database)
         self.jobs: dict[str, Modelled] = {}
         self.given_out: list[Job] = []
         self.totals = {"completed": 0, "cancelled": 0, "failed": 0}
@@ -386,7 +386,7 @@ class StoreModel(RuleBasedStateMachine):
 
     def retry_by_filter(self, status: str) -> None:
         until = time.monotonic() + 20
-        made = list(self.listing.retry_many(Filter(status=status), self.now, until))
+        made = list(self.bulk.retry(Filter(status=status), lambda: self.now, until))
         expected = [j for j in self.jobs.values() if j.status == status == "failed"]
         assert sorted(d["_id"] for chunk in made for d in chunk.jobs) == sorted(
             j.id for j in expected

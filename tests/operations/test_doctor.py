@@ -25,7 +25,7 @@ from service.queue.broker import PulseBroker
 from service.queue.lanes import Lane
 from service.settings import Settings
 from service.store import Counters, Deltas, JobStore, Stores, WorkerStore
-from tests.factories import accept, ago, claimed, failed, finish, make_worker
+from tests.factories import accept, ago, ahead, claimed, failed, finish, make_worker
 from tests.former_version import message_id_of
 
 Document = dict[str, Any]
@@ -124,6 +124,16 @@ def test_undelivered_dead_letters_are_found(
     old = failed(store, at=ago(120))
     failed(store, at=clock.now())
     assert found(servers, "undelivered dead letters").examples == (old["_id"],)
+
+
+def test_schedules_that_are_late_are_found(
+    servers: Servers, database: Database[Document], clock: ServerClock
+) -> None:
+    for name, due in (("late", ago(60)), ("soon", ahead(60)), ("paused", None)):
+        database["schedules"].insert_one({"_id": name, "next_run_at": due})
+    finding = found(servers, "late schedules")
+    assert finding.level is Level.PROBLEM
+    assert finding.examples == (f"late: due since {ago(60):%Y-%m-%d %H:%M:%S} UTC",)
 
 
 def test_an_overflow_with_nothing_waiting_is_found(

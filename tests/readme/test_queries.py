@@ -42,6 +42,8 @@ def written(database: Database[Any], store: JobStore, workers: WorkerStore) -> D
     suspect = claimed(store, **event)
     finish(store, replace(suspect, company=8), Outcome.UNSTARTED)
     workers.beat(make_worker(), 3)
+    documents.insert(database, documents.of_schedule(), "schedules")
+    documents.insert(database, [documents.by_schedule(**event)])
     return database
 
 
@@ -58,7 +60,8 @@ def on_mongomock() -> Database[Any]:
         documents.ended(Outcome.REJECTED, **event, message="no"),
         documents.suspect(8, **event),
     ]
-    documents.insert(database, jobs)
+    documents.insert(database, [*jobs, documents.by_schedule(**event)])
+    documents.insert(database, documents.of_schedule(), "schedules")
     return database
 
 
@@ -94,9 +97,11 @@ def test_a_query_finds_what_it_says(asked: Database[Any], query: Query) -> None:
         "8": lambda: [f["company"] for f in found] == [8],
         "9": lambda: [f["seconds"] for f in found] == [(NOW - ago(9)).total_seconds()],
         "10": lambda: (found[0]["processing"], found[0]["age_seconds"] < 60) == (3, True),
+        "11": lambda: [f["_id"] for f in found] == ["late", "nightly"],
+        "12": lambda: [f["tick_at"] for f in found] == [ago(5)],
     }
     assert expected[query.comment.partition(".")[0]](), found
 
 
-def test_there_are_ten_queries() -> None:
-    assert [query.comment.partition(".")[0] for query in QUERIES] == [str(n) for n in range(1, 11)]
+def test_there_are_twelve_queries() -> None:
+    assert [query.comment.partition(".")[0] for query in QUERIES] == [str(n) for n in range(1, 13)]

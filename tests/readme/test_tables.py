@@ -16,6 +16,7 @@ from service.api.openapi_operations import OPERATIONS
 from service.api.schemas import KEY_PATTERN, YEAR_MS
 from service.catalog import MAX_ATTEMPTS, MAX_TIME_LIMIT_MS, MIN_TIME_LIMIT_MS, Catalog
 from service.job import TRANSITIONS
+from service.labels import LABELS
 from service.settings import Settings
 from service.store.indexes import JOB_INDEXES
 from service.worker.running.results import MAX_RESULT_BYTES
@@ -109,6 +110,7 @@ def test_the_limits_are_as_told() -> None:
         "`time_limit_ms`": (f"{MIN_TIME_LIMIT_MS} to {MAX_TIME_LIMIT_MS:,}",),
         "`delay_ms`, and `run_at` ahead": (f"{YEAR_MS:,} ms, a year",),
         "`Idempotency-Key`": (f"1 to {longest_key} visible ASCII characters",),
+        **{f"`{label.name}`": (label.rule,) for label in LABELS if label.posted},
         "`Prefer: wait`": (f"{requests.MAX_WAIT_SECONDS} s",),
         "`limit` of a page": (f"1 to {queries.MAX_LIMIT}",),
         "a handler's result": (f"{MAX_RESULT_BYTES:,} bytes",),

@@ -48,9 +48,16 @@ def test_what_is_processed_and_what_is_pending_are_counted(stores: Stores) -> No
 
 def test_what_a_retry_would_take_is_counted(stores: Stores) -> None:
     until = time.monotonic() + 60
-    assert stores.listing.count_retryable(Filter(), until) == (2, False)
-    assert stores.listing.count_retryable(Filter(type="report"), until) == (1, False)
-    assert stores.listing.count_retryable(Filter(status="completed"), until) == (0, False)
+    assert stores.bulk.count_retryable(Filter(), until) == (2, False)
+    assert stores.bulk.count_retryable(Filter(type="report"), until) == (1, False)
+    assert stores.bulk.count_retryable(Filter(status="completed"), until) == (0, False)
+
+
+def test_what_a_cancellation_would_take_is_counted(stores: Stores) -> None:
+    until = time.monotonic() + 60
+    assert stores.bulk.count_cancellable(Filter(), until) == (9, False)
+    assert stores.bulk.count_cancellable(Filter(status="processing"), until) == (2, False)
+    assert stores.bulk.count_cancellable(Filter(status="failed"), until) == (0, False)
 
 
 def test_totals_are_read_as_they_are(stores: Stores, database: Database[Any]) -> None:

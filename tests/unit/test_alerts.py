@@ -46,7 +46,15 @@ def exported() -> dict[str, set[str]]:
         "_http": {"POST /events 202": histogram},
     }
     of_queue = {"default": 1}
-    gauges = Gauges(of_queue, of_queue, {"default": 1.0}, processing=1, sweep_age_seconds=0.5)
+    gauges = Gauges(
+        of_queue,
+        of_queue,
+        {"default": 1.0},
+        processing=1,
+        sweep_age_seconds=0.5,
+        schedules_late_seconds=0.0,
+        schedule_last_run={"nightly": 1.0},
+    )
     snapshot = Snapshot(counters, gauges, 1, {"mongodb": True, "redis": True})
     text, _ = prometheus.text(snapshot, "text/plain")
     return {
@@ -146,6 +154,8 @@ CASES = [
     Case("PulseQueueNoWorkers", False, 3, both("pulsequeue_workers_alive", "2x9")),
     Case("PulseQueueSweepStalled", True, 3, both("pulsequeue_sweep_age_seconds", "60+60x9")),
     Case("PulseQueueSweepStalled", False, 3, both("pulsequeue_sweep_age_seconds", "1x9")),
+    Case("PulseQueueSchedulesLate", True, 3, both("pulsequeue_schedules_late_seconds", "60x9")),
+    Case("PulseQueueSchedulesLate", False, 3, both("pulsequeue_schedules_late_seconds", "9x9")),
     Case("PulseQueueBacklogOld", True, 8, both(OLDEST, "400x20")),
     Case("PulseQueueBacklogOld", False, 8, both(OLDEST, "10x20")),
     Case("PulseQueueFailures", True, 30, failed("0+2x40") | received("0+10x40")),

@@ -44,6 +44,20 @@ function at(eventId: string) {
   return { params: { path: { event_id: eventId } } };
 }
 
+const nightly: Schemas["NewSchedule"] = {
+  cron: "0 3 * * *",
+  timezone: "Europe/Berlin",
+  event: { type: "simulate", payload: {} },
+};
+
+function named(name: string) {
+  return { params: { path: { name } } };
+}
+
+async function scheduled(name: string): Promise<Schemas["Schedule"]> {
+  return good(await client.PUT("/schedules/{name}", { ...named(name), body: nightly }), 201);
+}
+
 async function posted(): Promise<string> {
   return good(await client.POST("/events", { body: later }), 202).id;
 }
@@ -138,6 +152,60 @@ const uses: Record<keyof operations, () => Promise<void>> = {
     // @ts-expect-error: what is pending needs no retry
     const bad: Schemas["RetryMany"] = { status: "pending" };
     problem(await client.POST("/events/retry", { body: bad }), 422);
+  },
+
+  async cancelEvents() {
+    const eventId = await posted();
+    const { created_at } = good(await client.GET("/events/{event_id}", at(eventId)));
+    const body: Schemas["CancelMany"] = { status: "pending", created_after: created_at };
+    const counted = await client.POST("/events/cancel", { body: { ...body, dry_run: true } });
+    assert.deepEqual(good(counted), { matched: 1, cancelled: 0, asked: 0 });
+    const done = good(await client.POST("/events/cancel", { body }));
+    assert.deepEqual([done.matched, done.cancelled, done.asked], [1, 1, 0]);
+    // @ts-expect-error: what has failed can't be cancelled
+    const bad: Schemas["CancelMany"] = { status: "failed" };
+    problem(await client.POST("/events/cancel", { body: bad }), 422);
+  },
+
+  async putSchedule() {
+    const made = await scheduled("typescript-1");
+    assert.deepEqual([made.name, made.paused, made.every_seconds], ["typescript-1", false, null]);
+    const body: Schemas["NewSchedule"] = { ...nightly, overlap: "skip" };
+    const changed = await client.PUT("/schedules/{name}", { ...named("typescript-1"), body });
+    assert.equal(good(changed).overlap satisfies Schemas["ScheduleOverlap"], "skip");
+    const both = { ...named("typescript-1"), body: { ...nightly, every_seconds: 60 } };
+    problem(await client.PUT("/schedules/{name}", both), 422);
+  },
+
+  async getSchedule() {
+    const made = await scheduled("typescript-2");
+    const looked = await client.GET("/schedules/{name}", named("typescript-2"));
+    assert.deepEqual(good(looked), made);
+    assert.equal(made.upcoming[0], made.next_run_at);
+    problem(await client.GET("/schedules/{name}", named("missing")), 404);
+  },
+
+  async listSchedules() {
+    await scheduled("typescript-3");
+    const page = good(await client.GET("/schedules", { params: { query: { limit: 1 } } }));
+    assert.equal(page.schedules.length, 1);
+    problem(await client.GET("/schedules", { params: { query: { limit: 0 } } }), 400);
+  },
+
+  async deleteSchedule() {
+    await scheduled("typescript-4");
+    const removed = await client.DELETE("/schedules/{name}", named("typescript-4"));
+    assert.equal(removed.response.status, 204);
+    problem(await client.DELETE("/schedules/{name}", named("typescript-4")), 404);
+  },
+
+  async runSchedule() {
+    await scheduled("typescript-5");
+    const ran = good(await client.POST("/schedules/{name}/run", named("typescript-5")), 202);
+    assert.equal(ran.schedule, "typescript-5");
+    const query = { schedule: "typescript-5" };
+    const page = good(await client.GET("/events", { params: { query } }));
+    assert.deepEqual(page.events.map((event) => event.id), [ran.id]);
   },
 
   async getHealth() {
