@@ -95,7 +95,11 @@ class Settings:
     )
     redis_timeout_ms: int = _setting(500, "longest wait for Redis's answer", low=10, high=10_000)
     redis_window_messages: int = _setting(
-        10_000, "most messages of one queue held in Redis", low=10, high=1_000_000
+        10_000,
+        "most hints of one event type held in Redis; those of all types together are at most ten "
+        "times as many, or 64 a type where that is more",
+        low=10,
+        high=1_000_000,
     )
 
     async_concurrency: int = _setting(
