@@ -59,7 +59,10 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--out", metavar="FILE", type=Path, help="JSON file for every value")
     parser.add_argument("--plot", type=Path, metavar="DIR", help="folder for a PNG and an SVG")
     parser.add_argument("--list", action="store_true", help="say what the figures mean, and end")
-    args = parser.parse_args()
+    return _checked(parser, parser.parse_args())
+
+
+def _checked(parser: argparse.ArgumentParser, args: argparse.Namespace) -> argparse.Namespace:
     for name in _names(args.only):
         if name not in PHASES:
             parser.error(f"--only: there is no phase {name!r}; there are {', '.join(PHASES)}")

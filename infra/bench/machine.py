@@ -27,7 +27,7 @@ def described(stack: Stack) -> dict[str, str]:
         "machine": f"{_processor()}, {_cores()} cores, {memory_gb:.0f} GB",
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "redis": str(stack.redis_version()),
+        "redis": str(stack.redis_figures.version()),
         "mongodb": str(stack.mongo.server_info()["version"]),
         "packages": ", ".join(f"{name} {version(name)}" for name in _PACKAGES),
         "load": _load_tool(),

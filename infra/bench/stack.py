@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import redis
 from pymongo import MongoClient
 
 from infra.bench import load
 from infra.bench.documents import Document, Jobs
+from infra.bench.over_http import OverHttp
 from infra.bench.processes import BenchError, Process, Usage, usage_of
+from infra.bench.redis_figures import RedisFigures
 from infra.servers import MongoServer, RedisServer, free_port
 from infra.supervision import programs_of
 
 ROOT = Path(__file__).resolve().parents[2]
-_BATCH = 1_000
 _READY_SECONDS = 60.0
 
 
@@ -46,6 +45,38 @@ def pulsequeue() -> Contestant:
     return Contestant("PulseQueue", ROOT, commands, str(Path(sys.executable).parent))
 
 
+class Roles:
+    """The contestant's processes that run, by role; what they say is in `folder`."""
+
+    def __init__(self, contestant: Contestant, env: Mapping[str, str], folder: Path) -> None:
+        self._contestant, self._env, self._folder = contestant, env, folder
+        self._processes: dict[str, Process] = {}
+
+    def __getitem__(self, role: str) -> Process:
+        return self._processes[role]
+
+    def runs(self, role: str) -> bool:
+        return role in self._processes
+
+    def start(self, role: str, **env: str) -> Process:
+        self._processes[role] = Process(
+            self._contestant.commands[role],
+            cwd=self._contestant.folder,
+            env={**self._env, **env},
+            log=self._folder / f"{role}.log",
+        )
+        return self._processes[role]
+
+    def stop(self, role: str) -> None:
+        """In order."""
+        self._processes.pop(role).stop()
+
+    def kill(self) -> None:
+        """All of them."""
+        for process in self._processes.values():
+            process.kill()
+
+
 class Stack:
     """`with Stack(contestant) as stack:` has Redis and MongoDB; all its processes end with it.
 
@@ -62,8 +93,8 @@ class Stack:
         self.contestant, self._warm_up_seconds = contestant, warm_up_seconds
         self._env = dict(env or {})
         self._exit = ExitStack()
-        self._processes: dict[str, Process] = {}
         self.port = free_port()
+        self.http = OverHttp(self.port)
 
     def __enter__(self) -> Self:
         local = ROOT / ".local" / "bench"
@@ -77,11 +108,13 @@ class Stack:
             building.callback(self.mongo_server.kill)
             self.redis = redis.Redis(port=self.redis_server.port)
             building.callback(self.redis.close)
+            self.redis_figures = RedisFigures(self.redis)
             self.mongo: MongoClient[Document] = MongoClient(self.mongo_server.url)
             building.callback(self.mongo.close)
             self.database = self.mongo["pulsequeue"]
             self.jobs = Jobs(self.database["jobs"])
-            building.callback(self._kill_processes)  # nothing of theirs is wanted any more
+            self._roles = Roles(self.contestant, _environment(self, self._env), self.folder)
+            building.callback(self._roles.kill)  # nothing of theirs is wanted any more
             self._exit = building.pop_all()
         return self
 
@@ -92,12 +125,12 @@ class Stack:
 
     def start_web(self) -> None:
         """Returns when it is healthy."""
-        process = self._start("web", {})
-        process.wait_until(self._is_healthy, "the web's health", _READY_SECONDS)
+        process = self._roles.start("web")
+        process.wait_until(self.http.is_healthy, "the web's health", _READY_SECONDS)
 
     def start_worker(self, processes: int = 1) -> None:
         """Returns at once; it is ready some time later."""
-        self._start("worker", {"WORKER_PROCESSES": str(processes)})
+        self._roles.start("worker", WORKER_PROCESSES=str(processes))
 
     def wait_workers(self, count: int = 1) -> None:
         """Until so many worker processes have told of themselves."""
@@ -108,99 +141,24 @@ class Stack:
 
     def stop_worker(self) -> None:
         """In order."""
-        self._processes.pop("worker").stop()
+        self._roles.stop("worker")
 
     def warm_up(self) -> None:
         """What runs has worked for a moment, and nothing is left for a worker to do."""
         load.Load(self.port, 8, self._warm_up_seconds).finish()
-        if "worker" in self._processes and not self.jobs.wait_done(_READY_SECONDS):
+        if self._roles.runs("worker") and not self.jobs.wait_done(_READY_SECONDS):
             raise BenchError(f"{self.contestant.name}: events of the warm-up are not finished")
 
     @property
     def web(self) -> Process:
-        return self._processes["web"]
+        return self._roles["web"]
 
     @property
     def worker(self) -> Process:
-        return self._processes["worker"]
+        return self._roles["worker"]
 
     def servers_usage(self) -> Usage:
         return usage_of(self.redis_server.pid, self.mongo_server.pid)
-
-    def _start(self, role: str, env: Mapping[str, str]) -> Process:
-        own = {
-            "PATH": f"{self.contestant.path}:{os.environ['PATH']}",
-            "PORT": str(self.port),
-            "REDIS_URL": self.redis_server.url,
-            "MONGODB_URI": self.mongo_server.url,
-        }
-        self._processes[role] = Process(
-            self.contestant.commands[role],
-            cwd=self.contestant.folder,
-            env={**os.environ, **self._env, **own, **env},
-            log=self.folder / f"{role}.log",
-        )
-        return self._processes[role]
-
-    def _kill_processes(self) -> None:
-        for process in self._processes.values():
-            process.kill()
-
-    # over HTTP
-
-    def _is_healthy(self) -> bool:
-        try:
-            return self.request("GET", "/health")[0] == 200
-        except OSError:
-            return False
-
-    def request(self, method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
-        """One request on a connection of its own: status and body."""
-        with self.connection() as connection:
-            return ask(connection, method, path, body)
-
-    @contextmanager
-    def connection(self) -> Iterator[http.client.HTTPConnection]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        try:
-            yield connection
-        finally:
-            connection.close()
-
-    def post_many(self, count: int, event: str = load.EVENT) -> None:
-        """The same event so often, by batches."""
-        self.post_all([event] * count)
-
-    def post_all(self, events: list[str]) -> None:
-        """These events (as JSON), by batches."""
-        with self.connection() as connection:
-            for begin in range(0, len(events), _BATCH):
-                body = batch_of(events[begin : begin + _BATCH])
-                status, answer = ask(connection, "POST", "/events/batch", body)
-                if status != 202:
-                    raise BenchError(f"POST /events/batch: {status} {answer[:300]!r}")
-
-    def post_for(self, seconds: float, most: int, event: str = load.EVENT) -> None:
-        """Events one by one, as fast as they are taken, up to so many or for so long."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end and self.jobs.count() < most:
-            load.Load(self.port, 64, 1, body=event).finish()
-
-    # in Redis
-
-    def redis_commands(self) -> int:
-        """How many it has carried out since its start."""
-        return int(self._redis_info("stats")["total_commands_processed"])
-
-    def redis_memory_mb(self) -> float:
-        return float(self._redis_info("memory")["used_memory"]) / 1e6
-
-    def redis_version(self) -> str:
-        return str(self._redis_info("server")["redis_version"])
-
-    def _redis_info(self, section: str) -> dict[str, Any]:
-        info: Any = self.redis.info(section)
-        return dict(info)
 
     def clear(self) -> None:
         """Nothing is stored, and nothing waits.
@@ -209,6 +167,17 @@ class Stack:
         """
         self.redis.flushdb()
         self.jobs.clear()
+
+
+def _environment(stack: Stack, env: Mapping[str, str]) -> dict[str, str]:
+    """Of the stack's processes: that of the benchmark, `env`, and where the servers are."""
+    own = {
+        "PATH": f"{stack.contestant.path}:{os.environ['PATH']}",
+        "PORT": str(stack.port),
+        "REDIS_URL": stack.redis_server.url,
+        "MONGODB_URI": stack.mongo_server.url,
+    }
+    return {**os.environ, **env, **own}
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,18 +192,3 @@ class Bench:
     def stack(self, **env: str) -> Stack:
         """Fresh servers; `env`: settings for web and worker."""
         return Stack(self.contestant, env, warm_up_seconds=1 if self.quick else 2)
-
-
-def batch_of(events: list[str]) -> str:
-    """The body of a batch of these events (as JSON)."""
-    return f'{{"events":[{",".join(events)}]}}'
-
-
-def ask(
-    connection: http.client.HTTPConnection, method: str, path: str, body: str | None = None
-) -> tuple[int, bytes]:
-    """One request on a kept-alive connection: status and body."""
-    headers = {"Content-Type": "application/json"} if body else {}
-    connection.request(method, path, body and body.encode(), headers)
-    answer = connection.getresponse()
-    return answer.status, answer.read()

@@ -11,8 +11,8 @@ from datetime import timedelta
 
 from service.doctor.examination import Check, Found, Level, Servers
 from service.queue.broker import DEAD_LETTER_QUEUE
+from service.queue.former import job_id_of
 from service.queue.lanes import Lane
-from service.queue.messages import job_id_of
 from service.runtime import preflight
 
 OVERDUE = timedelta(seconds=5)
@@ -109,10 +109,10 @@ def stale(servers: Servers) -> Found:
     broker = servers.broker
     hints = [(hint.queue, hint.job_id) for hint in broker.lanes.all_hints()]
     hints += [
-        (queue, job_id_of(key))
-        for queue in broker.queues_with_messages()
+        (queue, job_id_of(message_id))
+        for queue in broker.lists.queues()
         if queue != DEAD_LETTER_QUEUE
-        for key in broker.stored_keys(queue)
+        for message_id in broker.lists.stored_ids(queue)
     ]
     status = servers.stores.audit.statuses([job_id for _, job_id in hints])
     return {

@@ -27,7 +27,7 @@ from service.queue.lane import Lane, LaneKeys, lane_of
 from service.queue.messages import hint_in, job_id_in, lane_message
 from service.queue.pours import Pours
 
-__all__ = ["Lane", "Lanes", "Taken"]
+__all__ = ["Lane", "Lanes", "Taken", "Woken"]
 
 _SCRIPTS = Path(__file__).parent / "lua" / "lanes"
 _PRIORITIES = (Priority.HIGH.value, Priority.NORMAL.value, Priority.LOW.value)
@@ -50,6 +50,14 @@ class Taken(NamedTuple):
     """Lanes that have more, of any queue; some hundreds at most, random ones of more."""
     to_pour: list[Lane]
     """Lanes to pour, whose lock the caller now holds: `pour_done` gives it back."""
+    junk: int = 0
+    """How many messages that are no hints were put aside."""
+
+
+class Woken(NamedTuple):
+    """What waiting gave; neither where the time was over."""
+
+    hint: Hint | None
     junk: int = 0
     """How many messages that are no hints were put aside."""
 
@@ -118,17 +126,17 @@ class Lanes(Pours):
             int(junk),
         )
 
-    def wait(self, client: redis.Redis, queues: Sequence[str], seconds: float) -> Hint | None:
-        """Blocks on the fronts of the queues, until there is a hint or the time is over. `client`:
-        a connection of the caller's own, which it may break off."""
+    def wait(self, client: redis.Redis, queues: Sequence[str], seconds: float) -> Woken:
+        """Blocks on the fronts of the queues, until there is something or the time is over.
+        `client`: a connection of the caller's own, which it may break off."""
         popped: Any = client.blpop([self._keys.front(queue) for queue in queues], seconds)
         if popped is None:
-            return None
+            return Woken(None)
         queue, message = self._keys.queue_of_front(popped[0]), bytes(popped[1])
         hint = hint_in(queue, message)
         if hint is None:
             put_aside(self._client, self._keys.prefix, queue, [message])
-        return hint
+        return Woken(hint, junk=int(hint is None))
 
     # what there is
 

@@ -10,7 +10,7 @@ import orjson
 from dramatiq.encoder import Encoder, MessageData
 from dramatiq.errors import DecodeError
 
-from service.ids import is_id, random_chunk
+from service.ids import is_id
 from service.job import Hint, Priority
 
 MESSAGE_VERSION = 1
@@ -37,59 +37,28 @@ class OrjsonEncoder(Encoder):
 dramatiq.set_encoder(OrjsonEncoder())
 
 
-def redis_id(job_id: str) -> str:
-    """The key of a message in Redis: unique, and it begins with its job's id, so that a look at the
-    queue tells which jobs have a message."""
-    return f"{job_id}.{random_chunk().hex()}"
-
-
-def job_id_of(message_key: Any) -> str:
-    """The job whose message has this key (bytes) in Redis."""
-    return bytes(message_key).partition(b".")[0].decode(errors="replace")
-
-
 def hint_message(hint: Hint) -> dramatiq.Message[None]:
     """The message that a job is ready: its id and, as its actor, its type; nothing else of it."""
     return dramatiq.Message(**_fields(hint))
 
 
-def encoded_hint(hint: Hint) -> tuple[str, bytes]:
-    """The same message's key in Redis and its JSON, without a detour over Dramatiq's objects:
+def lane_message(hint: Hint) -> bytes:
+    """The same message as it lies in a lane: JSON, without a detour over Dramatiq's objects, as
     every accepted event comes along here."""
-    fields = _fields(hint)
-    return fields["options"]["redis_message_id"], orjson.dumps(fields)
+    return orjson.dumps(_fields(hint))
 
 
 def _fields(hint: Hint) -> dict[str, Any]:
+    """The job's id stands first, so that scripts and readers find it without parsing."""
     return {
+        "message_id": hint.job_id,
         "queue_name": hint.queue,
         "actor_name": hint.type,
         "args": (hint.job_id,),
         "kwargs": {},
-        "options": {
-            "redis_message_id": redis_id(hint.job_id),
-            "priority": hint.priority,
-            "v": MESSAGE_VERSION,
-        },
-        "message_id": hint.job_id,
+        "options": {"priority": hint.priority, "v": MESSAGE_VERSION},
         "message_timestamp": int(time.time() * 1000),
     }
-
-
-def lane_message(hint: Hint) -> bytes:
-    """The message as it lies in a lane: its id stands first, so that scripts and readers find it
-    without parsing."""
-    return orjson.dumps(
-        {
-            "message_id": hint.job_id,
-            "queue_name": hint.queue,
-            "actor_name": hint.type,
-            "args": (hint.job_id,),
-            "kwargs": {},
-            "options": {"priority": hint.priority, "v": MESSAGE_VERSION},
-            "message_timestamp": int(time.time() * 1000),
-        }
-    )
 
 
 def job_id_in(message: bytes) -> str:

@@ -11,6 +11,8 @@ from redis.retry import Retry
 from service.errors import SettingError
 from service.settings import Settings
 
+_BLOCK_TIMEOUT_SECONDS = 8.0
+
 
 def connect(
     settings: Settings, *, timeout_seconds: float | None = None, reconnects: int = 1
@@ -34,6 +36,12 @@ def connect(
         )
     except ValueError as error:
         raise SettingError(f"REDIS_URL: not what Redis's client takes: {error}") from None
+
+
+def connect_to_block(settings: Settings) -> redis.Redis:
+    """A client of one thread's own, for commands that block some seconds and that `interrupt` may
+    break off; otherwise as `connect`."""
+    return connect(settings, timeout_seconds=_BLOCK_TIMEOUT_SECONDS, reconnects=0)
 
 
 def interrupt(client: redis.Redis) -> None:

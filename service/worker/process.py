@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import dramatiq
-import redis
 
 from service.catalog import Catalog
 from service.clock import ServerClock
@@ -22,8 +20,7 @@ from service.runtime.identity import this_worker
 from service.settings import Settings, without_password
 from service.store import LeaderLease, Membership, Stores
 from service.store.mongo import connect
-from service.worker.claiming.message_consumer import MessageConsumer
-from service.worker.claiming.passive_consumer import PassiveConsumer
+from service.worker.claiming.consumers import Consumers, wait_for_consumers
 from service.worker.claiming.redis_monitor import RedisMonitor
 from service.worker.claiming.supply import Supply
 from service.worker.claiming.supply_threads import SupplyThreads
@@ -35,7 +32,6 @@ from service.worker.fleet.lease import Lease
 from service.worker.fleet.neighbours import Neighbours
 from service.worker.fleet.role import Role
 from service.worker.fleet.scheduler import Beat, schedule
-from service.worker.fleet.shutdown import Shutdown
 from service.worker.holding.capacity import Capacity
 from service.worker.holding.in_flight import InFlight
 from service.worker.holding.isolation import Isolation
@@ -50,13 +46,12 @@ from service.worker.running.progress_writer import ProgressWriter
 from service.worker.running.runner import Runner
 from service.worker.running.threads import WorkerThreads
 from service.worker.running.time_limits import HandlerTimeLimit
-from service.worker.running.watchdog import Watchdog
+from service.worker.shutdown import Shutdown
+from service.worker.watchdog import Watchdog
 
 _log = logging.getLogger(__name__)
 _LEADER_SECONDS = 5.0
 _WAIT_FOR_MONGO_SECONDS = 2.0
-_BLOCK_TIMEOUT_SECONDS = 8.0
-_CONSUMERS_SECONDS = 5.0
 
 
 class WorkerProcess:
@@ -79,10 +74,11 @@ class WorkerProcess:
         self._lease = Lease(settings.lease_seconds)
         self._mongo_complaints = Complaints()
         self._scheduler: Any = None
-        self._message_clients: list[redis.Redis] = []
         self._make_what_works()
         self._make_what_keeps_it_going()
         self._make_what_looks_around()
+        self._consumers = Consumers(settings, catalog, self._stores.counters, self._supply.draining)
+        self.consumer = self._consumers.make
 
     def _make_what_works(self) -> None:
         """Jobs in, outcomes out."""
@@ -122,7 +118,7 @@ class WorkerProcess:
         self._supply_threads = SupplyThreads(
             self._supply,
             self._broker.lanes,
-            self._connect_to_block(),
+            redis_client.connect_to_block(self._settings),
             hand_over=self.runner.hand_over,
             look_for_lost_calls=self.runner.look_for_lost_calls,
         )
@@ -169,9 +165,8 @@ class WorkerProcess:
     def _make_what_looks_around(self) -> None:
         """Neighbours, Redis, clients' wishes, and this process itself."""
         settings, supply = self._settings, self._supply
-        self._suspects = SuspectsWatch(
-            self.store.waiting, self._served_types(), self.clock, supply.suspects_wait
-        )
+        served = [t.name for t in self._catalog if t.queue in self._queues]
+        self._suspects = SuspectsWatch(self.store.waiting, served, self.clock, supply.suspects_wait)
         self._neighbours = Neighbours(
             self._stores.workers,
             self.identity,
@@ -195,9 +190,6 @@ class WorkerProcess:
             supply.draining,
             grace_seconds=settings.stuck_grace_seconds,
         )
-
-    def _served_types(self) -> list[str]:
-        return [t.name for t in self._catalog if t.queue in self._queues]
 
     def _needed_threads(self) -> Iterator[threading.Thread]:
         yield self._committer
@@ -250,47 +242,16 @@ class WorkerProcess:
             return False
         return True
 
-    def consumer(self, broker: PulseBroker, queue: str, *_: Any) -> dramatiq.Consumer:
-        """Jobs come another way: only other actors' messages need a consumer that does anything."""
-        if all(self._catalog.get(a.actor_name) for a in _actors_of(broker, queue)):
-            return PassiveConsumer(self._supply.draining)
-        client = self._connect_to_block()
-        self._message_clients.append(client)
-        return MessageConsumer(
-            broker,
-            queue,
-            self._catalog,
-            self._stores.counters,
-            client=client,
-            draining=self._supply.draining,
-        )
-
-    def _connect_to_block(self) -> redis.Redis:
-        return redis_client.connect(
-            self._settings, timeout_seconds=_BLOCK_TIMEOUT_SECONDS, reconnects=0
-        )
-
     def _interrupt(self) -> None:
         """Ends all waiting in Redis."""
         self._supply_threads.interrupt()
-        for client in self._message_clients:
-            redis_client.interrupt(client)
+        self._consumers.interrupt()
 
     def start_beats(self) -> None:
         """Once Dramatiq's threads run: the watchdog counts on them, and so do the jobs."""
-        self._wait_for_consumers()
+        wait_for_consumers(self._worker)
         self._supply_threads.start()
         self._scheduler = schedule(self.beats())
-
-    def _wait_for_consumers(self) -> None:
-        """Dramatiq acks what its threads have run to their queue's consumer, which the consumer's
-        own thread makes in its first moment."""
-        deadline = time.monotonic() + _CONSUMERS_SECONDS
-        while not all(thread.consumer for thread in self._worker.consumers.values()):
-            if time.monotonic() > deadline:
-                _log.warning("a queue has no consumer yet")
-                return
-            time.sleep(0.005)
 
     def ask_to_stop(self) -> bool:
         """From a signal's handler; False where that was asked before."""
@@ -303,7 +264,3 @@ class WorkerProcess:
         if self._scheduler is not None:
             self._scheduler.shutdown(wait=False)
         return at_home
-
-
-def _actors_of(broker: PulseBroker, queue: str) -> list[Any]:
-    return [actor for actor in broker.actors.values() if actor.queue_name == queue]

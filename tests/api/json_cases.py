@@ -12,7 +12,7 @@ VALID: dict[str, bytes] = {
     "array_arrays_with_spaces": b"[[]   ]",
     "array_empty_string": b'[""]',
     "array_empty": b"[]",
-    "array_attempt_result_with_newline": b'["a"]\n',
+    "array_ending_with_newline": b'["a"]\n',
     "array_false": b"[false]",
     "array_heterogeneous": b'[null, 1, "1", {}]',
     "array_null": b"[null]",

@@ -15,11 +15,11 @@ from service.job import Hint
 from service.queue import redis_client
 from service.queue.broker import PulseBroker
 from service.queue.lanes import Lane
-from service.queue.messages import encoded_hint
 from service.settings import Settings
 from service.store import Counters
 from service.worker.maintenance.adopt import adopt
 from tests.factories import eventually, make_catalog, make_hint, make_type
+from tests.former_version import former_hint
 
 EMAIL, SMS = Lane("default", "email"), Lane("mail", "sms")
 
@@ -45,11 +45,11 @@ def broker(
 
 def put(connection: redis.Redis, hint: Hint, **changes: Any) -> None:
     """As the web of a former version does it."""
-    key, data = encoded_hint(hint)
+    key, data = former_hint(hint)
     base = f"dramatiq:{hint.queue}"
-    attempt_result = "" if hint.priority == "normal" else f":{hint.priority}"
+    suffix = "" if hint.priority == "normal" else f":{hint.priority}"
     connection.hset(f"{base}.msgs", key, json.dumps(json.loads(data) | changes))
-    connection.rpush(base + attempt_result, key)
+    connection.rpush(base + suffix, key)
 
 
 def taken(broker: PulseBroker) -> list[Hint]:

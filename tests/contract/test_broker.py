@@ -74,15 +74,19 @@ def number_in(data: bytes | None) -> int:
 
 
 def fetch(broker: PulseBroker, most: int = 100) -> list[int]:
-    return [number_in(data) for _, data in broker.fetch("default", most, EVENLY).messages]
+    return [number_in(data) for _, data in broker.lists.fetch("default", most)]
 
 
 def keys_of(broker: PulseBroker, most: int = 100) -> list[bytes]:
-    return [key for key, _ in broker.fetch("default", most, EVENLY).messages]
+    return [key for key, _ in broker.lists.fetch("default", most)]
 
 
 def ack(broker: PulseBroker, keys: list[bytes]) -> None:
-    broker.ack_many(broker.client, "default", keys)
+    broker.lists.ack("default", keys)
+
+
+def acks_key(broker: PulseBroker) -> str:
+    return broker.lists.keys.acks(broker.broker_id, "default")
 
 
 def stored(connection: redis.Redis, queue: str = "default") -> int:
@@ -129,7 +133,7 @@ def test_a_message_of_any_other_actor_keeps_dramatiqs_lists(make_broker: MakeBro
 
 def test_messages_arrive_in_order_with_their_content(broker: PulseBroker) -> None:
     sent = send(broker, 5)
-    for (key, data), number in zip(broker.fetch("default", 9, EVENLY).messages, sent, strict=True):
+    for (key, data), number in zip(broker.lists.fetch("default", 9), sent, strict=True):
         assert data is not None
         message = dramatiq.Message.decode(data)
         assert (message.actor_name, message.args) == ("other", ({"number": number},))
@@ -141,8 +145,11 @@ def test_each_queue_gets_its_own(broker: PulseBroker, redis_connection: redis.Re
     send(broker, 3, "mail")
     assert fetch(broker) == mine
     assert redis_connection.llen("dramatiq:mail") == 3
-    assert (broker.has_messages("mail"), broker.has_messages("default")) == (True, False)
-    assert broker.queues_with_messages() == ["default", "mail"]
+    assert (broker.lists.has_messages("mail"), broker.lists.has_messages("default")) == (
+        True,
+        False,
+    )
+    assert broker.lists.queues() == ["default", "mail"]
 
 
 def test_fetching_takes_no_more_than_asked(broker: PulseBroker) -> None:
@@ -173,7 +180,7 @@ def test_a_message_without_content_is_told_from_others(
     broker: PulseBroker, redis_connection: redis.Redis
 ) -> None:
     redis_connection.rpush("dramatiq:default", "lonely")
-    assert broker.fetch("default", 9, EVENLY).messages == [(b"lonely", None)]
+    assert broker.lists.fetch("default", 9) == [(b"lonely", None)]
 
 
 def test_who_waits_for_a_message_is_woken_and_it_stays_where_it_is(
@@ -182,14 +189,14 @@ def test_who_waits_for_a_message_is_woken_and_it_stays_where_it_is(
     """So that nobody holds it who may die before it is known as his."""
     woken: list[bool] = []
     waiter = threading.Thread(
-        target=lambda: woken.append(broker.wait_for_message(own_client, "default", 5))
+        target=lambda: woken.append(broker.lists.wait(own_client, "default", 5))
     )
     waiter.start()
     sent = send(broker, 1)
     waiter.join(5)
     assert woken == [True]
     assert fetch(broker) == sent
-    assert not broker.wait_for_message(own_client, "default", 1)
+    assert not broker.lists.wait(own_client, "default", 1)
 
 
 # acks
@@ -202,9 +209,9 @@ def test_an_ack_removes_a_message_for_good(
     keys = keys_of(broker)
     ack(broker, keys[:2])
     assert stored(redis_connection) == 1
-    assert redis_connection.smembers(broker.acks_key("default")) == {keys[2]}
+    assert redis_connection.smembers(acks_key(broker)) == {keys[2]}
     ack(broker, keys[2:])
-    assert redis_connection.exists(broker.acks_key("default"), "dramatiq:default.msgs") == 0
+    assert redis_connection.exists(acks_key(broker), "dramatiq:default.msgs") == 0
 
 
 def test_nobody_acks_what_another_fetched(
@@ -263,7 +270,7 @@ def test_what_a_dead_consumer_had_fetched_comes_back(make_broker: MakeBroker) ->
     sent = send(dead, 3)
     fetch(dead)
     assert fetch(alive) == []
-    alive.give_back_of_the_dead(hours_ahead())
+    alive.lists.return_from_the_dead(hours_ahead())
     assert sorted(fetch(alive)) == sorted(sent)
 
 
@@ -271,7 +278,7 @@ def test_what_a_living_consumer_has_fetched_stays_its_own(make_broker: MakeBroke
     mine, alive = make_broker(), make_broker()
     send(mine, 3)
     fetch(mine)
-    alive.give_back_of_the_dead(hours_ahead(0))
+    alive.lists.return_from_the_dead(hours_ahead(0))
     assert fetch(alive) == []
 
 
@@ -281,7 +288,7 @@ def test_a_clock_that_is_off_costs_a_duplicate_and_no_message(
     mine, fast = make_broker(), make_broker()
     send(mine, 1)
     (key,) = keys_of(mine)
-    fast.give_back_of_the_dead(hours_ahead())
+    fast.lists.return_from_the_dead(hours_ahead())
     ack(mine, [key])
     again = keys_of(fast)
     assert again == [key]
@@ -311,8 +318,8 @@ def test_a_redis_that_is_away_is_an_error_at_once(redis_connection: redis.Redis)
     began = time.monotonic()
     for call in (
         lambda: broker.enqueue_many(hints(1)),
-        lambda: broker.fetch("default", 1, EVENLY),
-        lambda: broker.has_messages("default"),
+        lambda: broker.lists.fetch("default", 1),
+        lambda: broker.lists.has_messages("default"),
     ):
         with pytest.raises(redis.RedisError):
             call()
@@ -340,7 +347,7 @@ def test_a_delayed_message_arrives_in_time_and_never_lies_in_a_delay_queue(
 def test_a_delayed_message_of_another_kind_arrives_as_it_was(broker: PulseBroker) -> None:
     args = ({"args": ["a"]}, {"retries": 1})
     broker.enqueue(dramatiq.Message("default", "dead_letter", args, {}, {"retries": 2}), delay=10)
-    ((_, data),) = eventually(lambda: broker.fetch("default", 9, EVENLY).messages)
+    ((_, data),) = eventually(lambda: broker.lists.fetch("default", 9))
     assert data is not None
     message = dramatiq.Message.decode(data)
     assert message.args == args
@@ -358,24 +365,24 @@ def test_a_hint_that_lies_in_the_past_goes_at_once(broker: PulseBroker) -> None:
 
 def test_what_is_gathered_is_not_sent_and_only_on_this_thread(broker: PulseBroker) -> None:
     other = dramatiq.Message("default", "email", ("other",), {}, {})
-    with broker.gathering() as gathered:
+    with broker.outbox.gathering() as gathered:
         broker.enqueue(dramatiq.Message("default", "email", ("a",), {}, {}))
         broker.enqueue(dramatiq.Message("default", "email", ("b",), {}, {}), delay=5)
         thread = threading.Thread(target=broker.enqueue, args=(other,))
         thread.start()
         thread.join(5)
     assert [(m.args, delay) for m, delay in gathered] == [(("a",), None), (("b",), 5)]
-    ((_, data),) = broker.fetch("default", 9, EVENLY).messages
+    ((_, data),) = broker.lists.fetch("default", 9)
     assert data is not None
     assert dramatiq.Message.decode(data).args == ("other",)
     broker.enqueue(other)
-    assert len(broker.fetch("default", 9, EVENLY).messages) == 1
+    assert len(broker.lists.fetch("default", 9)) == 1
 
 
 def test_what_is_sent_together_arrives_each_as_it_was(broker: PulseBroker) -> None:
     sent = [dramatiq.Message("default", "x", ({"n": n},), {}, {"o": n}) for n in range(5)]
-    broker.enqueue_together(sent)
-    found = broker.fetch("default", 9, EVENLY).messages
+    broker.outbox.send_together(sent)
+    found = broker.lists.fetch("default", 9)
     messages = [dramatiq.Message.decode(data) for _, data in found if data is not None]
     assert [m.args for m in messages] == [m.args for m in sent]
     assert [m.options["o"] for m in messages] == [0, 1, 2, 3, 4]
@@ -385,7 +392,7 @@ def test_what_is_sent_together_arrives_each_as_it_was(broker: PulseBroker) -> No
 def test_many_delayed_messages_arrive_each_in_its_time(broker: PulseBroker) -> None:
     hints = [make_hint() for _ in range(3)]
     waits = (80, 10, 50)
-    broker.enqueue_later(
+    broker.outbox.send_later(
         [
             (dramatiq.Message("default", "email", (hint.job_id,), {}, {}), wait)
             for hint, wait in zip(hints, waits, strict=True)

@@ -11,8 +11,8 @@ import redis
 
 from service.queue.lanes import Lane, Lanes
 from service.store import JobStore
+from service.worker.claiming.pour import pour
 from service.worker.maintenance.dispatch import dispatch
-from service.worker.maintenance.pour import pour
 from tests.factories import NOW, accept, accept_many, ago, ahead, claim, claimed, failed
 
 QUEUES = {"email": "default"}

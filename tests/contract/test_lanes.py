@@ -16,7 +16,7 @@ import redis
 from infra.servers import free_port
 from service.job import Hint
 from service.queue import redis_client
-from service.queue.lanes import Lane, Lanes, Taken
+from service.queue.lanes import Lane, Lanes, Taken, Woken
 from service.queue.messages import lane_message
 from service.settings import Settings
 from tests.factories import eventually, make_hint
@@ -222,7 +222,7 @@ def test_the_first_hints_of_an_empty_lane_lie_in_front(
 def test_who_waits_gets_a_hint_at_once(lanes: Lanes, own_client: redis.Redis) -> None:
     got: list[Hint | None] = []
     waiter = threading.Thread(
-        target=lambda: got.append(lanes.wait(own_client, ["mail", "default"], 5))
+        target=lambda: got.append(lanes.wait(own_client, ["mail", "default"], 5).hint)
     )
     waiter.start()
     sent = make_hint(priority="low")
@@ -232,7 +232,7 @@ def test_who_waits_gets_a_hint_at_once(lanes: Lanes, own_client: redis.Redis) ->
 
 
 def test_who_waits_for_nothing_is_told_so(lanes: Lanes, own_client: redis.Redis) -> None:
-    assert lanes.wait(own_client, ["default"], 0.05) is None
+    assert lanes.wait(own_client, ["default"], 0.05) == Woken(None)
 
 
 def test_idle_workers_wake_one_after_the_other_while_there_is_more(
@@ -244,7 +244,7 @@ def test_idle_workers_wake_one_after_the_other_while_there_is_more(
     found = take(lanes, most=10)
     assert found.hints == sent[:10]
     assert found.waiting == {EMAIL}
-    woken = [lanes.wait(own_client, ["default"], 0.05) for _ in range(FRONT + 1)]
+    woken = [lanes.wait(own_client, ["default"], 0.05).hint for _ in range(FRONT + 1)]
     assert woken == [*sent[10 : 10 + FRONT], None]
 
 
@@ -458,7 +458,7 @@ def test_what_is_given_back_keeps_its_priority_and_wakes_nobody(
 ) -> None:
     mine = [make_hint(priority=p) for p in ("high", "normal", "low")]
     lanes.give_back(mine)
-    assert lanes.wait(own_client, ["default"], 0.05) is None
+    assert lanes.wait(own_client, ["default"], 0.05) == Woken(None)
     assert look(lanes).waiting == {EMAIL}
     assert take(lanes).hints == mine
 
@@ -468,7 +468,7 @@ def test_what_is_given_back_for_others_to_wake_lies_in_front(
 ) -> None:
     mine = hints(6)
     lanes.give_back(mine, wake=True)
-    assert lanes.wait(own_client, ["default"], 0.05) in mine
+    assert lanes.wait(own_client, ["default"], 0.05).hint in mine
     assert set(take(lanes).hints) < set(mine)
 
 
@@ -527,7 +527,7 @@ def test_who_waits_is_woken_by_junk_and_puts_it_aside(
     redis_connection.rpush("dramatiq:default:front", JUNK[kind])
     woken = lanes.wait(own_client, ["default"], 1)
     if kind != "the id elsewhere":  # that is a hint all the same
-        assert woken is None
+        assert woken == Woken(None, junk=1)
         assert redis_connection.zcard("dramatiq:default.XQ") == 1
 
 

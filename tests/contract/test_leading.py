@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from typing import Any
+
+from pymongo.database import Database
 
 from service.runtime.identity import process_space
 from service.store import JobStore, WorkerStore
@@ -50,6 +53,7 @@ def test_right_after_an_outage_nobody_is_dead_for_an_old_heartbeat(
     run_beat(process, "rescue")
     assert store.requests.get(job.id)["status"] == "processing"
     process._heartbeat._well_since = time.monotonic() - 60
+    process._rescuer.hurry()  # where the look before took long, the next one would come later
     run_beat(process, "rescue")
     assert store.requests.get(job.id)["status"] == "pending"
 
@@ -66,3 +70,28 @@ def test_tidying_frees_what_the_dead_left(
         run_beat(process, name)
     assert [w["_id"] for w in all_workers(workers)] == [process.identity.id]
     assert store.requests.get(stray.id)["status"] == "pending"
+
+
+def test_tidying_drops_an_index_of_a_former_version_when_its_last_worker_is_gone(
+    process: WorkerProcess, database: Database[Any], workers: WorkerStore
+) -> None:
+    jobs = database["jobs"]
+    jobs.create_index("queue", name="waiting", partialFilterExpression={"status": "pending"})
+    database["workers"].insert_one({"_id": "former", "heartbeat_at": process.clock.now()})
+    run_beat(process, "tidy")
+    assert "waiting" in jobs.index_information()
+    workers.remove("former")
+    run_beat(process, "tidy")
+    assert "waiting" not in jobs.index_information()
+
+
+def test_an_index_that_a_former_version_makes_anew_is_left_to_it(
+    process: WorkerProcess, database: Database[Any]
+) -> None:
+    """Whoever rolls back builds it before its first heartbeat, and it may take minutes."""
+    run_beat(process, "tidy")
+    jobs = database["jobs"]
+    jobs.create_index("queue", name="waiting", partialFilterExpression={"status": "pending"})
+    run_beat(process, "tidy")
+    assert "waiting" in jobs.index_information()
+    jobs.drop_index("waiting")

@@ -17,11 +17,11 @@ from service.catalog import Catalog
 from service.queue import redis_client
 from service.queue.broker import PulseBroker
 from service.queue.lanes import Lane
-from service.queue.messages import encoded_hint
 from service.settings import Settings
 from service.store import Counters
 from service.worker.claiming.message_consumer import MessageConsumer
 from tests.factories import eventually, make_catalog, make_hint
+from tests.former_version import former_hint
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_a_hint_of_a_former_version_goes_to_its_lane(
     consumer: MessageConsumer, broker: PulseBroker, redis_connection: redis.Redis
 ) -> None:
     hint = make_hint()
-    key, data = encoded_hint(hint)
+    key, data = former_hint(hint)
     put(redis_connection, data, key)
     send(broker, 1)
     assert numbers(consumer, 1) == [1]
@@ -181,4 +181,4 @@ def test_a_process_that_stops_takes_nothing_more(
     send(broker, 1)
     draining.set()
     assert next(consumer) is None
-    assert broker.has_messages("default")
+    assert broker.lists.has_messages("default")

@@ -13,8 +13,8 @@ from service.errors import StoreUnavailable
 from service.job import Hint
 from service.queue.lanes import Lane, Lanes
 from service.store import JobStore
+from service.worker.claiming.pour import pour
 from service.worker.claiming.pourer import Pourer
-from service.worker.maintenance.pour import pour
 from tests.factories import NOW, accept, accept_many, ago, ahead, claim, eventually
 
 EMAIL = Lane("default", "email")

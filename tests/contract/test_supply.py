@@ -148,7 +148,7 @@ class Bench:
     def look(self, most: int = 20) -> list[str]:
         """All jobs that looks bring until there is nothing to do; it doesn't wait."""
         before = len(self.handed_over)
-        self.supplier._look_at = 0.0
+        self.supplier.redis_look.look_at = 0.0
         for _ in range(most):
             if self.supplier.step() > 0:
                 break
@@ -254,6 +254,16 @@ def test_junk_is_put_aside_and_counted_and_its_neighbours_run(bench: Bench, junk
     assert sorted(bench.look()) == sorted([*before, *after])
     assert eventually(lambda: bench.counters.read() == {"_worker": {"junk": 1}})
     assert bench.look() == []
+
+
+def test_junk_that_wakes_the_listener_is_counted_and_what_comes_after_it_runs(bench: Bench) -> None:
+    bench.start()
+    assert eventually(bench.threads._listener._on.is_set)
+    for _ in range(3):
+        bench.broker.client.rpush("dramatiq:default:front", b"{}")
+    assert eventually(lambda: bench.counters.read() == {"_worker": {"junk": 3}})
+    (job_id,) = bench.post()
+    assert eventually(lambda: [job.job.id for job in bench.handed_over] == [job_id])
 
 
 def test_a_hint_that_lies_about_its_jobs_type_starts_it_as_what_it_is(
@@ -391,7 +401,7 @@ def test_a_process_told_to_stop_while_its_claim_waits_claims_nothing(
     if source == "mongodb":
         bench.supply.redis_away.set()
     if source == "a hint that wakes":
-        hint = bench.broker.lanes.wait(bench.client, ["default"], 1)
+        hint = bench.broker.lanes.wait(bench.client, ["default"], 1).hint
         assert hint is not None
         bench.threads._listener.inbox.append(hint)
     with bench.supply.claiming:

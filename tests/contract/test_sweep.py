@@ -19,10 +19,10 @@ from service.clock import ServerClock
 from service.job import Stranded
 from service.queue import redis_client
 from service.queue.broker import DEAD_LETTER_ACTOR, DEAD_LETTER_QUEUE, PulseBroker
-from service.queue.messages import redis_id
 from service.settings import Settings
 from service.store import Counters, JobStore, WorkerStore, commands
 from service.worker.maintenance import sweep
+from service.worker.maintenance.adopt import clear_orphans
 from tests.factories import (
     NOW,
     accept,
@@ -35,6 +35,7 @@ from tests.factories import (
     finish,
     make_worker,
 )
+from tests.former_version import message_id_of
 
 LATER = ahead(6)
 
@@ -351,13 +352,13 @@ def test_a_message_in_nobodys_hands_goes_once_its_job_has_ended(
 ) -> None:
     """A consumer of a former version took it off its list by waking for it, and died."""
     ids = accept_many(store, 4)
-    keys = [redis_id(job_id).encode() for job_id in ids]
+    keys = [message_id_of(job_id).encode() for job_id in ids]
     for key in keys:
         broker.client.hset("dramatiq:default.msgs", key, "{}")
     broker.client.rpush("dramatiq:default", *keys[2:])
-    (fetched,) = broker.fetch("default", 1, [0, 1, 0]).messages
-    assert sweep.clear_orphans(store, broker, "default") == 0
+    (fetched,) = broker.lists.fetch("default", 1)
+    assert clear_orphans(store, broker, "default") == 0
     for job_id in ids:
         store.requests.cancel(job_id, NOW)
-    assert sweep.clear_orphans(store, broker, "default") == 2
-    assert sorted(broker.stored_keys("default")) == sorted([fetched[0], keys[3]])
+    assert clear_orphans(store, broker, "default") == 2
+    assert sorted(broker.lists.stored_ids("default")) == sorted([fetched[0], keys[3]])

@@ -43,7 +43,8 @@ from dramatiq.middleware import Retries, TimeLimit
 from actors import dead_letter
 from service.errors import Reject
 from service.queue import redis_client
-from service.queue.broker import DEAD_LETTER_ACTOR, PulseBroker
+from service.queue.broker import DEAD_LETTER_ACTOR
+from service.queue.message_lists import MessageLists
 from service.settings import Settings
 from service.store import JobStore
 from service.worker.build import build_broker
@@ -404,7 +405,7 @@ def test_a_redis_that_does_not_answer_an_ack_is_an_error_there_and_a_duplicate_h
 
     with ours(lambda _p, _c: "done") as worker:
         monkeypatch.setattr(worker.broker, "scripts", {"dispatch": hangs})
-        monkeypatch.setattr(PulseBroker, "ack_many", hangs)
+        monkeypatch.setattr(MessageLists, "ack", hangs)
         mine = worker.process.consumer(worker.broker, "default")
         for other in (mine.ack, mine.nack):
             other(message)
@@ -461,7 +462,7 @@ def test_a_lost_connection_ends_the_delay_consumers_thread_there_and_none_here(
         assert eventually(lambda: mine.ended(job_id))
         with monkeypatch.context() as broken:
             broken.setattr(mine.broker, "scripts", {"dispatch": disconnected})
-            broken.setattr(mine.broker, "fetch", disconnected)
+            broken.setattr(mine.broker.lists, "fetch", disconnected)
             again = mine.post()
             assert eventually(lambda: mine.ended(again))
         threads = mine.process._worker.consumers

@@ -18,7 +18,7 @@ from service.store.new_jobs import Accepted, NewJobs
 from service.store.outcomes import Outcomes
 from service.store.requests import Requests
 from service.worker.finishing import committer
-from service.worker.maintenance import sweep
+from service.worker.maintenance import dispatcher, sweep
 
 BUGS: dict[str, Callable[[], None]] = {}
 
@@ -52,7 +52,7 @@ def no_fence() -> None:
 def no_sweep() -> None:
     """Nobody looks after the jobs of the dead, nor after lost messages."""
     sweep.rescue = lambda *_, **__: []  # type: ignore[assignment]
-    sweep.dispatch = lambda *_, **__: 0  # type: ignore[assignment]
+    dispatcher.dispatch = lambda *_, **__: 0  # type: ignore[attr-defined]
 
 
 @bug

@@ -11,11 +11,12 @@ import pytest
 import redis
 
 from service.job import Hint
-from service.queue.messages import hint_message, lane_message, redis_id
+from service.queue.messages import hint_message, lane_message
 from tests.factories import hints_in, put_hints
 from tests.faults.processes import send
 from tests.faults.stack import Stack
 from tests.faults.waiting import eventually
+from tests.former_version import message_id_of
 
 SOON = 500 / 1000
 """How long a POST may take whatever Redis does, in seconds."""
@@ -170,7 +171,7 @@ def test_tenfold_and_shuffled_messages_have_one_effect(stack: Stack) -> None:
     events = [stack.api.post("journal.sync", {"duration_ms": 50}) for _ in range(20)]
     for copy in range(10):
         for event in events[copy::3] + events[::-1]:
-            put(stack, redis_id(event), forged(event))
+            put(stack, message_id_of(event), forged(event))
         put_hints(stack.redis_client, [Hint(e, "journal.sync", "default", "low") for e in events])
     all_complete(stack, events)
     for event in events:
@@ -226,10 +227,12 @@ def test_a_forged_message_changes_nothing_about_its_job(stack: Stack) -> None:
         send(pid, signal.SIGSTOP)
     payload = {"duration_ms": 20, "fail_times": 1}
     events = {kind: stack.api.post("journal.sync", dict(payload)) for kind in FORGED}
-    eventually(lambda: len(hints_in(stack.redis_client)) == len(events), "all sent")
+    # Each that was waiting when it was stopped is given one by Redis.
+    least = len(events) - len(pids)
+    eventually(lambda: len(hints_in(stack.redis_client)) >= least, "all are sent")
     stack.redis_client.flushall()
     for kind, event in events.items():
-        put(stack, redis_id(event), forged(event, **FORGED[kind]))
+        put(stack, message_id_of(event), forged(event, **FORGED[kind]))
         put_in_front(stack, forged_hint(event, **FORGED[kind]))
     for pid in pids:
         send(pid, signal.SIGCONT)
@@ -240,7 +243,7 @@ def test_a_forged_message_changes_nothing_about_its_job(stack: Stack) -> None:
 
 def test_a_message_for_a_job_that_does_not_exist_is_dropped(stack: Stack) -> None:
     ghost = "01900000-0000-7000-8000-000000000000"
-    put(stack, redis_id(ghost), forged(ghost))
+    put(stack, message_id_of(ghost), forged(ghost))
     put_in_front(stack, forged_hint(ghost))
     events, _ = post_times(stack, 3)
     all_complete(stack, events, within=5)

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 import pytest
 
 from service.job import Hint
-from service.queue.messages import encoded_hint, lane_message
+from service.queue.messages import lane_message
 from tests.faults.stack import Stack
 from tests.faults.waiting import eventually
+from tests.former_version import former_hint
 
 NEW = {"TEST_NEW_TYPE": "1"}
 
@@ -46,7 +47,7 @@ def test_hints_of_a_former_versions_web_are_worked_off(stack: Stack) -> None:
     now = {"next_attempt_at": datetime.now(UTC)}
     stack.database["jobs"].update_many({"_id": {"$in": events}}, {"$set": now})
     for event in events:
-        key, message = encoded_hint(Hint(event, "journal.sync", "default", "normal"))
+        key, message = former_hint(Hint(event, "journal.sync", "default", "normal"))
         stack.redis_client.hset("dramatiq:default.msgs", key, message)
         stack.redis_client.rpush("dramatiq:default", key)
     for event in events:

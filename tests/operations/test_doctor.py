@@ -23,10 +23,10 @@ from service.job import Hint, Outcome
 from service.queue import redis_client
 from service.queue.broker import PulseBroker
 from service.queue.lanes import Lane
-from service.queue.messages import redis_id
 from service.settings import Settings
 from service.store import Counters, Deltas, JobStore, Stores, WorkerStore
 from tests.factories import accept, ago, claimed, failed, finish, make_worker
+from tests.former_version import message_id_of
 
 Document = dict[str, Any]
 ORDINARY = {"queues": ("default",)}
@@ -154,7 +154,7 @@ def test_messages_of_a_former_version_that_lie_there_for_ever_are_noted(
 ) -> None:
     done = claimed(store)
     finish(store, done)
-    broker.client.hset("dramatiq:default.msgs", redis_id(done.id), "{}")
+    broker.client.hset("dramatiq:default.msgs", message_id_of(done.id), "{}")
     broker.client.hset("dramatiq:dead_letter.msgs", "a-letter", "{}")
     finding = found(servers, "stale messages")
     assert finding.examples == (f"default: {done.id} (completed)",)

@@ -269,7 +269,7 @@ def test_after_large_jobs_small_ones_soon_come_by_the_hundred_again(roomy: InFli
 def test_a_result_takes_bytes_until_it_is_written(roomy: InFlight) -> None:
     (held,) = hold(roomy, 1, WAITS, size=1_000)
     roomy.free_place(held, 499_500)
-    roomy.free_place(held, 499_500)  # of several attempt_results the first one counts
+    roomy.free_place(held, 499_500)  # of several attempt results the first one counts
     assert (room(roomy, WAITS), roomy.capacity.room_bytes) == (0, 0)
     roomy.remove([held])
     roomy.remove([held])

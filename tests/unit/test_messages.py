@@ -12,8 +12,10 @@ from dramatiq.errors import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.queue.messages import OrjsonEncoder, encoded_hint, hint_message, job_id_of, redis_id
+from service.queue.former import job_id_of
+from service.queue.messages import OrjsonEncoder, hint_in, hint_message, job_id_in, lane_message
 from tests.factories import make_hint
+from tests.former_version import message_id_of
 
 encoder = OrjsonEncoder()
 
@@ -24,7 +26,7 @@ def test_a_hint_carries_the_id_and_nothing_else_of_its_job() -> None:
     assert message["args"] == [hint.job_id]
     assert message["kwargs"] == {}
     assert (message["actor_name"], message["queue_name"]) == ("email", "default")
-    assert set(message["options"]) == {"redis_message_id", "priority", "v"}
+    assert set(message["options"]) == {"priority", "v"}
 
 
 def test_a_hint_survives_the_way_there_and_back() -> None:
@@ -34,14 +36,10 @@ def test_a_hint_survives_the_way_there_and_back() -> None:
 
 def test_the_short_way_to_json_says_the_same() -> None:
     hint = make_hint(priority="low")
-    key, data = encoded_hint(hint)
-    message = dramatiq.Message.decode(data)
-    assert message.options["redis_message_id"] == key
-    assert job_id_of(key.encode()) == hint.job_id
-    expected = hint_message(hint)
-    assert message.copy(options=expected.options, message_timestamp=0) == expected.copy(
-        message_timestamp=0
-    )
+    data = lane_message(hint)
+    message, expected = dramatiq.Message.decode(data), hint_message(hint)
+    assert message.copy(message_timestamp=0) == expected.copy(message_timestamp=0)
+    assert (job_id_in(data), hint_in(hint.queue, data)) == (hint.job_id, hint)
 
 
 def test_plain_dramatiqs_encoder_reads_ours() -> None:
@@ -51,20 +49,13 @@ def test_plain_dramatiqs_encoder_reads_ours() -> None:
     assert theirs["args"] == list(message.args)
 
 
-def test_two_messages_of_one_job_differ_in_redis_and_both_tell_the_job() -> None:
-    hint = make_hint()
-    keys = {hint_message(hint).options["redis_message_id"] for _ in range(100)}
-    assert len(keys) == 100
-    assert {job_id_of(key.encode()) for key in keys} == {hint.job_id}
-
-
 @pytest.mark.parametrize("key", [b"", b".", b"no-dot", b"\xff\xfe.1", b"a.b.c"])
-def test_any_key_in_redis_gives_some_job_id(key: bytes) -> None:
+def test_any_id_in_redis_gives_some_job_id(key: bytes) -> None:
     assert isinstance(job_id_of(key), str)
 
 
-def test_a_redis_id_begins_with_its_job() -> None:
-    assert redis_id("abc").startswith("abc.")
+def test_the_id_of_a_former_versions_message_tells_its_job() -> None:
+    assert job_id_of(message_id_of("abc").encode()) == "abc"
 
 
 JUNK = [

@@ -43,7 +43,7 @@ class FakeThreads:
 
 
 class Bench:
-    """A runner, and the attempt_results that it handed over."""
+    """A runner, and the attempt results that it handed over."""
 
     def __init__(self) -> None:
         self.in_flight = InFlight(Capacity(8, 1_000), Isolation())
@@ -419,7 +419,7 @@ def test_what_goes_wrong_outside_of_a_handler_costs_no_thread(
 
     first, *others = [bench.hold(done) for _ in range(9)]
     with monkeypatch.context() as broken:
-        broken.setattr(bench.runner, "_put", fail)
+        broken.setattr(bench.runner._attempts, "_put", fail)
         with pytest.raises(RuntimeError):
             bench.start(first)
     assert len(bench.threads.called) == 1

@@ -16,7 +16,8 @@ from service.errors import StoreUnavailable
 from service.job import Hint
 from service.queue.lanes import Lane
 from service.worker.claiming.claimer import Draining, Won
-from service.worker.claiming.supplier import Course, Supplier, choose
+from service.worker.claiming.course import Course, choose
+from service.worker.claiming.supplier import Supplier
 from service.worker.claiming.supply import Supply
 from service.worker.fleet.lease import Lease
 from service.worker.holding.capacity import Capacity

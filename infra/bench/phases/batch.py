@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from infra.bench.figures import Figure, errors, lower
 from infra.bench.load import EVENT, Load
-from infra.bench.stack import Bench, batch_of
+from infra.bench.over_http import batch_of
+from infra.bench.stack import Bench
 
 _EVENTS = 1_000
 _CONNECTIONS = 4
@@ -17,7 +18,7 @@ _CONNECTIONS = 4
 def measure(bench: Bench) -> list[Figure]:
     with bench.stack() as stack:
         stack.start_web()
-        stack.post_many(2 * _EVENTS)  # warm up
+        stack.http.post_many(2 * _EVENTS)  # warm up
         before = stack.jobs.count()
         load = Load(
             stack.port,

@@ -48,26 +48,27 @@ def measure(bench: Bench) -> list[Figure]:
 
 def _of_peer(bench: Bench, stack: Stack, size: int) -> list[Figure]:
     """A peer takes no batches: its backlog is what it accepts in some seconds."""
-    stack.post_for(5 * bench.seconds, size)
+    stack.http.post_for(5 * bench.seconds, stack.jobs, size)
     curve = _drain(stack, 4 * bench.seconds)
     return [Figure("per_second", f"backlog of {size:,}: completed/s", curve.rate()), errors(0)]
 
 
 def _of_size(stack: Stack, size: int, seconds: float) -> tuple[Curve, float]:
     """How it is drained, and what it takes in Redis."""
-    empty_mb = stack.redis_memory_mb()
-    stack.post_many(size)
+    empty_mb = stack.redis_figures.memory_mb()
+    stack.http.post_many(size)
     memory_mb = _settled_memory_mb(stack) - empty_mb
     return _drain(stack, seconds), memory_mb
 
 
 def _settled_memory_mb(stack: Stack) -> float:
     """Hints are sent behind the answers: waits until no more come."""
-    commands, deadline = -1, time.monotonic() + _SETTLE_SECONDS
-    while (now := stack.redis_commands()) - commands > _OWN_LOOKS and time.monotonic() < deadline:
+    figures, commands = stack.redis_figures, -1
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    while (now := figures.commands()) - commands > _OWN_LOOKS and time.monotonic() < deadline:
         commands = now
         time.sleep(0.3)
-    return stack.redis_memory_mb()
+    return figures.memory_mb()
 
 
 def _drain(stack: Stack, seconds: float) -> Curve:

@@ -22,8 +22,9 @@ from http.client import HTTPConnection
 from infra.bench.figures import Figure, errors, lower
 from infra.bench.inside import sweep_on
 from infra.bench.load import Load
+from infra.bench.over_http import ask
 from infra.bench.processes import BenchError
-from infra.bench.stack import Bench, Stack, ask
+from infra.bench.stack import Bench, Stack
 from infra.bench.stored import store_finished
 from service.settings import Settings
 
@@ -75,7 +76,7 @@ class Side:
         self.stack.worker.freeze()
         newest = self.stack.jobs.collection.find_one({}, {"_id": 1}, sort=[("_id", -1)]) or {}
         try:
-            self.stack.post_many(_DRAINED)
+            self.stack.http.post_many(_DRAINED)
         finally:
             self.stack.worker.thaw()
         if not self.stack.jobs.wait_done(30):
@@ -97,7 +98,7 @@ def _side(bench: Bench, opened: ExitStack, count: int) -> Side:
     stack = opened.enter_context(bench.stack())
     stack.start_web()  # it creates the indexes
     stored = store_finished(stack.jobs.collection, count, Settings.from_env())
-    connection = opened.enter_context(stack.connection())
+    connection = opened.enter_context(stack.http.connection())
     return Side(stack, connection, opened.enter_context(sweep_on(stack)), stored)
 
 

@@ -20,11 +20,12 @@ def measure(bench: Bench) -> list[Figure]:
         stack.start_web()
         stack.warm_up()
         time.sleep(_SETTLE_SECONDS)
-        commands, web, worker = stack.redis_commands(), stack.web.usage(), stack.worker.usage()
+        commands = stack.redis_figures.commands()
+        web, worker = stack.web.usage(), stack.worker.usage()
         began = time.monotonic()
         time.sleep(_QUICK_SECONDS if bench.quick else _SECONDS)
         seconds = time.monotonic() - began
-        commands = stack.redis_commands() - commands - 1  # our own first look is in it
+        commands = stack.redis_figures.commands() - commands - 1  # our own first look is in it
         web_cpu = stack.web.usage().cpu_seconds - web.cpu_seconds
         worker_cpu = stack.worker.usage().cpu_seconds - worker.cpu_seconds
     return [

@@ -60,7 +60,7 @@ def _of_200_ms(stack: Stack, kind: str, event: str, *, places: int, seconds: int
 
 def _makespan(stack: Stack, event: str, count: int) -> float:
     stack.jobs.clear()
-    stack.post_many(count, event)
+    stack.http.post_many(count, event)
     if not stack.jobs.wait_done(_PATIENCE_SECONDS):
         raise BenchError(f"{stack.jobs.count_open()} of {count} jobs did not end: {event}")
     return stack.jobs.makespan()

@@ -117,7 +117,7 @@ def _worked_off(stack: Stack, shape: Shape, count: int) -> tuple[float, int]:
         stack.wait_workers()
     events = [json.dumps(event) for event in shape.events] * (count // len(shape.events) + 1)
     random.Random(1).shuffle(events)
-    stack.post_all(events[:count])
+    stack.http.post_all(events[:count])
     if not shape.is_later:
         stack.start_worker()
     stack.jobs.wait_done(_PATIENCE_SECONDS)
@@ -129,7 +129,7 @@ def _of_peer(bench: Bench) -> list[Figure]:
     """A peer takes no batches: its backlog is what it accepts in some seconds."""
     with bench.stack() as stack:
         stack.start_web()
-        stack.post_for(5 * bench.seconds, WORK.count, json.dumps(WORK.events[0]))
+        stack.http.post_for(5 * bench.seconds, stack.jobs, WORK.count, json.dumps(WORK.events[0]))
         stack.start_worker()
         stack.worker.wait_until(stack.jobs.any_completed, "a first completed job")
         stack.jobs.wait_done(4 * bench.seconds)

@@ -33,7 +33,7 @@ def measure(bench: Bench) -> list[Figure]:
             stack.start_web()
             stack.wait_workers()
             stack.warm_up()
-            stack.post_many(flood[1], flood[0])
+            stack.http.post_many(flood[1], flood[0])
             time.sleep(_LEAD_SECONDS)
             loads = {quick: _post(stack, quick, 1 if bench.quick else 2) for quick in quick_types}
             for quick, load in loads.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import logging
 from typing import Any
 
 import dramatiq
@@ -10,8 +10,15 @@ from dramatiq.broker import MessageProxy
 from dramatiq.errors import DecodeError
 
 from service.catalog import Catalog
+from service.errors import StoreUnavailable
+from service.ids import is_id
+from service.job import Hint, Priority
+from service.metrics.counts import WORKER_COUNTS
 from service.queue.broker import PulseBroker
-from service.worker.claiming.shares import SHARES
+from service.store import Counters, Deltas
+
+_log = logging.getLogger(__name__)
+_PRIORITIES = frozenset(p.value for p in Priority)
 
 
 class Junk(Exception):
@@ -19,28 +26,46 @@ class Junk(Exception):
 
 
 def read_message(
-    key: bytes, data: bytes | None, queue: str, broker: PulseBroker, catalog: Catalog
+    message_id: bytes, data: bytes | None, queue: str, broker: PulseBroker, catalog: Catalog
 ) -> MessageProxy:
-    """The message that lay under that key of the queue. Raises `Junk`."""
+    """The message of that queue, for an actor that is no event type. Raises `Junk`."""
     if data is None:
         raise Junk("has no content")
     try:
         message = dramatiq.Message.decode(data)
-        message.options["redis_message_id"] = key.decode()
+        message.options["redis_message_id"] = message_id.decode()
         message.options.pop("eta", None)  # nothing is delayed in here
-        known = message.actor_name in broker.actors
+        is_known = message.actor_name in broker.actors
     except (DecodeError, AttributeError, TypeError, ValueError) as error:
         raise Junk(f"can't be read: {error!r}") from error
-    is_job = catalog.get(message.actor_name) is not None
-    is_hint = not is_job or (len(message.args) == 1 and isinstance(message.args[0], str))
-    if not known or not is_hint or message.queue_name != queue:
+    is_event_type = catalog.get(message.actor_name) is not None
+    if not is_known or is_event_type or message.queue_name != queue:
         raise Junk(f"is for no actor here: {message.actor_name!r}")
-    return MessageProxy(_as_hint(message, key) if is_job else message)
+    return MessageProxy(message)
 
 
-def _as_hint(message: dramatiq.Message[Any], key: bytes) -> dramatiq.Message[Any]:
-    """Without what else it says (time limits, callbacks): that is not its business."""
-    priority = message.options.get("priority")
-    priority = priority if priority in SHARES else "normal"
-    options = {"redis_message_id": key.decode(), "priority": priority}
-    return dataclasses.replace(message, kwargs={}, options=options)
+def hint_of_message(data: bytes | None, catalog: Catalog) -> Hint | None:
+    """The hint that a message is, at home in its type's queue; None where it is none. All else that
+    it says (time limits, callbacks) is not its business."""
+    try:
+        message: dramatiq.Message[Any] = dramatiq.Message.decode(data or b"")
+        event_type = catalog.get(message.actor_name)
+        (job_id,) = message.args
+        priority = message.options.get("priority")
+        if event_type is None or not is_id(job_id):
+            return None
+    except (DecodeError, AttributeError, TypeError, ValueError):
+        return None
+    if not isinstance(priority, str) or priority not in _PRIORITIES:
+        priority = Priority.NORMAL
+    return Hint(job_id, event_type.name, event_type.queue, priority)
+
+
+def count_junk(counters: Counters, count: int) -> None:
+    """Counts messages that were put aside, where that is possible."""
+    deltas = Deltas()
+    deltas.add(WORKER_COUNTS, "junk", count)
+    try:
+        counters.add(deltas)
+    except StoreUnavailable as error:
+        _log.warning("junk is not counted: %s", error)

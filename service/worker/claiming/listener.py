@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import redis
 
@@ -22,11 +22,19 @@ class Listener(threading.Thread):
     """Takes one hint each time that it is turned on, and puts it into the `inbox`."""
 
     def __init__(
-        self, supply: Supply, lanes: Lanes, client: redis.Redis, queues: Sequence[str]
+        self,
+        supply: Supply,
+        lanes: Lanes,
+        client: redis.Redis,
+        queues: Sequence[str],
+        *,
+        junk: Callable[[int], None],
     ) -> None:
-        """`client`: a connection of its own, on which it blocks."""
+        """`client`: a connection of its own, on which it blocks. `junk(count)` is told of what was
+        no hint."""
         super().__init__(name="listener", daemon=True)
         self._supply, self._lanes, self._client, self._queues = supply, lanes, client, queues
+        self._junk = junk
         self.inbox: deque[Hint] = deque()
         self._on = threading.Event()
         self._stopped = False
@@ -55,12 +63,15 @@ class Listener(threading.Thread):
 
     def _listen(self) -> Hint | None:
         try:
-            return self._lanes.wait(self._client, self._queues, _BLOCK_SECONDS)
+            woken = self._lanes.wait(self._client, self._queues, _BLOCK_SECONDS)
         except redis.RedisError as error:
             if not self._is_unwanted():
                 _log.warning("Redis is away, jobs come straight from MongoDB: %s", error)
                 self._supply.redis_away.set()
-        return None
+            return None
+        if woken.junk:
+            self._junk(woken.junk)
+        return woken.hint
 
     def _is_unwanted(self) -> bool:
         """Also where its waiting was broken off on purpose, by closing its connection."""

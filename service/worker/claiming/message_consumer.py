@@ -17,14 +17,12 @@ from service.catalog import Catalog
 from service.job import Hint
 from service.queue.broker import PulseBroker
 from service.store import Counters
-from service.worker.claiming.inbox import Junk, read_message
-from service.worker.maintenance.adopt import count_junk, hint_of_message
+from service.worker.claiming.inbox import Junk, count_junk, hint_of_message, read_message
 
 _log = logging.getLogger(__name__)
 _MOST = 64
 _BLOCK_SECONDS = 5.0
 _PAUSE_SECONDS = 0.25
-_NO_SHARES = (0, 0, 0)
 
 
 class MessageConsumer(Consumer):
@@ -64,29 +62,30 @@ class MessageConsumer(Consumer):
             threading.Event().wait(_PAUSE_SECONDS)
             return
         if not self._fetch():
-            self._broker.wait_for_message(self._client, self._queue, _BLOCK_SECONDS)
+            self._broker.lists.wait(self._client, self._queue, _BLOCK_SECONDS)
             self._fetch()
 
     def _fetch(self) -> bool:
         """Takes what there is; whether there was anything."""
-        found = self._broker.fetch(self._queue, _MOST, _NO_SHARES).messages
+        found = self._broker.lists.fetch(self._queue, _MOST)
         hints: dict[bytes, Hint] = {}
-        for key, data in found:
+        for message_id, data in found:
             if (hint := hint_of_message(data, self._catalog)) is not None:
-                hints[key] = hint
+                hints[message_id] = hint
             else:
-                self._take(key, data)
+                self._take(message_id, data)
         if hints:
             self._broker.lanes.push(list(hints.values()))
-            self._broker.ack_many(self._broker.client, self._queue, list(hints))
+            self._broker.lists.ack(self._queue, list(hints))
         return bool(found)
 
-    def _take(self, key: bytes, data: bytes | None) -> None:
+    def _take(self, message_id: bytes, data: bytes | None) -> None:
         try:
-            message = read_message(key, data, self._queue, self._broker, self._catalog)
+            message = read_message(message_id, data, self._queue, self._broker, self._catalog)
         except Junk as junk:
-            _log.warning("a message is put aside: it %s", junk, extra={"message_key": repr(key)})
-            self._broker.do_nack(self._queue, key)
+            extra = {"redis_message_id": repr(message_id)}
+            _log.warning("a message is put aside: it %s", junk, extra=extra)
+            self._broker.do_nack(self._queue, message_id)
             count_junk(self._counters, 1)
         else:
             self._ready.append(message)
@@ -111,12 +110,12 @@ class MessageConsumer(Consumer):
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
         """Returns messages to their list; jobs are given back through MongoDB."""
         others = [m for m in messages if self._catalog.get(m.actor_name) is None]
-        keys: list[Any] = [m.options["redis_message_id"] for m in others]
+        ids: list[Any] = [m.options["redis_message_id"] for m in others]
         try:
-            if keys:
-                self._broker.do_requeue(self._queue, *keys)
+            if ids:
+                self._broker.do_requeue(self._queue, *ids)
         except redis.RedisError as error:  # raised, it would end Dramatiq's consumer thread
-            _log.warning("%d messages stay unacked: %s", len(keys), error)
+            _log.warning("%d messages stay unacked: %s", len(ids), error)
 
     def close(self) -> None:
         self.requeue(self._ready)

@@ -13,7 +13,7 @@ from service.clock import ServerClock
 from service.errors import StoreUnavailable
 from service.queue.lanes import Lane, Lanes
 from service.store import JobStore
-from service.worker.maintenance.pour import pour
+from service.worker.claiming.pour import pour
 
 _log = logging.getLogger(__name__)
 

@@ -11,13 +11,13 @@ import redis
 from service.queue import redis_client
 from service.queue.lanes import Lanes
 from service.worker.claiming.claimer import Claimer, HandOver
+from service.worker.claiming.inbox import count_junk
 from service.worker.claiming.listener import Listener
 from service.worker.claiming.mongo_source import MongoSource
 from service.worker.claiming.pourer import Pourer
 from service.worker.claiming.redis_source import RedisSource
 from service.worker.claiming.supplier import Supplier
 from service.worker.claiming.supply import Supply
-from service.worker.maintenance.adopt import count_junk
 
 
 class SupplyThreads:
@@ -36,7 +36,8 @@ class SupplyThreads:
         self.interrupt = partial(redis_client.interrupt, client)
         types = {t.name for t in supply.catalog if t.queue in supply.queues}
         self._pourer = Pourer(supply.store, lanes, supply.clock, supply.wake.set)
-        self._listener = Listener(supply, lanes, client, supply.queues)
+        junk = partial(count_junk, supply.counters)
+        self._listener = Listener(supply, lanes, client, supply.queues, junk=junk)
         self.supplier = Supplier(
             supply,
             Claimer(supply, hand_over),
@@ -46,7 +47,7 @@ class SupplyThreads:
                 supply.queues,
                 types,
                 pour=self._pourer.pour,
-                junk=partial(count_junk, supply.counters),
+                junk=junk,
             ),
             in_mongodb=MongoSource(supply),
             look_for_lost_calls=look_for_lost_calls,

@@ -25,14 +25,14 @@ class RetriesBridge:
 
     def follow_up(self, written: Sequence[Finished]) -> None:
         """Raises `redis.RedisError`: then the sweep sends what didn't go out."""
-        with self._broker.gathering() as gathered:
+        with self._broker.outbox.gathering() as gathered:
             for finished in written:
                 if (exception := self._failure(finished)) is not None:
                     self._pass_on(finished, exception)
-        self._broker.enqueue_later([(m, delay) for m, delay in gathered if delay is not None])
+        self._broker.outbox.send_later([(m, delay) for m, delay in gathered if delay is not None])
         letters = [message for message, delay in gathered if delay is None]
         if letters:
-            self._broker.enqueue_together(bundled(letters))
+            self._broker.outbox.send_together(bundled(letters))
 
     def _failure(self, finished: Finished) -> Exception | None:
         """What `Retries` should take the end of the run for, if it concerns it."""

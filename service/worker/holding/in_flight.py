@@ -9,7 +9,9 @@ from collections.abc import Iterable
 from service.worker.holding.capacity import Capacity
 from service.worker.holding.isolation import Isolation
 from service.worker.holding.job import Claim, InFlightJob, Stage
+from service.worker.holding.ready_jobs import ReadyJobs
 from service.worker.holding.ready_line import ReadyLine
+from service.worker.holding.turns import Turns
 from service.worker.holding.watermarks import Watermarks
 
 _LOOK_SECONDS = 0.1
@@ -25,11 +27,11 @@ class InFlight:
         self.watermarks = Watermarks()
         self._lock = threading.Lock()
         self._jobs: dict[Claim, InFlightJob] = {}
-        self._for_threads = ReadyLine(capacity.threads)
-        self._for_loop: dict[str, InFlightJob] = {}
+        for_threads = ReadyLine(capacity.threads)
+        self._ready = ReadyJobs(for_threads, capacity)
         self._empty = threading.Event()
         self._empty.set()
-        self.turns = Turns(self._lock, self._for_threads, capacity, self.watermarks)
+        self.turns = Turns(self._lock, for_threads, capacity, self.watermarks)
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -46,22 +48,13 @@ class InFlight:
         with self._lock:
             self.capacity.take(added)
             for job in added:
-                self._add(job)
+                self._jobs[job.claim] = job
+                self.isolation.enter(job)
+                if (former := self._ready.put(job)) is not None:
+                    self._forget(former)
             if self._jobs:
                 self._empty.clear()
-            return self._for_threads.call()
-
-    def _add(self, job: InFlightJob) -> None:
-        self._jobs[job.claim] = job
-        self.isolation.enter(job)
-        if job.is_async:
-            former = self._for_loop.pop(job.job.id, None)
-            self._for_loop[job.job.id] = job
-        else:
-            former = self._for_threads.put(job)
-        if former is not None:
-            self._drop(former)
-            self._forget(former)
+            return self._ready.call()
 
     def free_place(self, job: InFlightJob, result_bytes: int = 0) -> None:
         """Its run has ended: the next job needn't wait until the outcome is written, unless the
@@ -89,39 +82,21 @@ class InFlight:
         if self._jobs.get(job.claim) is not job:
             return
         del self._jobs[job.claim]
-        if self._for_threads.discard(job):
-            self._drop(job)
-        elif self._for_loop.get(job.job.id) is job:
-            del self._for_loop[job.job.id]
-            self._drop(job)
+        self._ready.discard(job)
         self.isolation.leave(job)
         self.capacity.forget(job)
-
-    def _drop(self, job: InFlightJob) -> None:
-        job.stage = Stage.DROPPED
-        self.capacity.leave_line(job)
 
     # starting
 
     def start(self, jobs: Iterable[InFlightJob]) -> list[InFlightJob]:
         """Those of the coroutines that were not dropped meanwhile, now running."""
-        started, now = [], time.monotonic()
         with self._lock:
-            for job in jobs:
-                if self._for_loop.get(job.job.id) is job:
-                    del self._for_loop[job.job.id]
-                    job.start(now)
-                    started.append(job)
-        return started
+            return self._ready.start(jobs)
 
     def drop_ready(self) -> list[InFlightJob]:
         """All that hasn't started, and now won't: for giving it back."""
         with self._lock:
-            dropped = [*self._for_threads.clear(), *self._for_loop.values()]
-            self._for_loop.clear()
-            for job in dropped:
-                self._drop(job)
-            return dropped
+            return self._ready.clear()
 
     # questions
 
@@ -147,50 +122,3 @@ class InFlight:
             if self._empty.wait(min(left, _LOOK_SECONDS)):
                 return True
         return self._empty.is_set()
-
-
-class Turns:
-    """What threads get to run: each that was called runs one job after the other, as long as there
-    are any. A part of `InFlight`, under its lock."""
-
-    def __init__(
-        self, lock: threading.Lock, line: ReadyLine, capacity: Capacity, watermarks: Watermarks
-    ) -> None:
-        self._lock, self._line, self._capacity, self._watermarks = lock, line, capacity, watermarks
-
-    def begin(self, job_id: str) -> InFlightJob | None:
-        """For a thread that was called: its first job, now running; None: it came in vain."""
-        with self._lock:
-            return self._started(self._line.begin_turn(job_id))
-
-    def next(self) -> InFlightJob | None:
-        """The next job for this thread, now running; None ends its turn."""
-        with self._lock:
-            return self._started(self._line.next())
-
-    def end(self) -> list[InFlightJob]:
-        """Ends a turn though jobs may be left: those for which a thread is to be called instead."""
-        with self._lock:
-            return self._line.end_turn()
-
-    def recall(self, messages: int) -> list[InFlightJob]:
-        """Where more threads were called than there are messages that call them, calls got lost:
-        the jobs for which to call again."""
-        with self._lock:
-            if self._line.called > messages and len(self._line):
-                self._line.forget_calls()
-            return self._line.call()
-
-    @property
-    def called(self) -> int:
-        """How many threads are on their way to a turn."""
-        return self._line.called
-
-    def _started(self, job: InFlightJob | None) -> InFlightJob | None:
-        if job is None:
-            self._watermarks.ready(-1)
-            return None
-        self._capacity.leave_line(job)
-        job.start(time.monotonic())
-        self._watermarks.ready(len(self._line))
-        return job

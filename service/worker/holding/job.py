@@ -30,7 +30,7 @@ class InFlightJob:
     has_place: bool = True
     """Whether it still takes one of the places for running jobs."""
     settled: bool = False
-    """Whether an attempt_result was taken for it: the first one counts, whoever is later."""
+    """Whether an attempt result was taken for it: of several, the first one counts."""
     cancelled: bool = False
     alone_until: float = 0.0
     """Monotonic time until which nothing else should be claimed; for suspects."""

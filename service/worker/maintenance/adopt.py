@@ -1,24 +1,16 @@
-"""Hints from web processes of a former version, which know no lanes, come to their lanes."""
+"""What processes of a former version, which know no lanes, left in Dramatiq's own lists."""
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
-from typing import Any
-
-import dramatiq
 
 from service.catalog import Catalog
-from service.errors import StoreUnavailable
-from service.ids import is_id
-from service.job import Hint, Priority
-from service.metrics.counts import WORKER_COUNTS
 from service.queue.broker import PulseBroker
-from service.store import Counters, Deltas
+from service.queue.former import job_id_of
+from service.store import Counters, JobStore
+from service.worker.claiming.inbox import count_junk, hint_of_message
 
-_log = logging.getLogger(__name__)
 _MOST = 500
-_PRIORITIES = frozenset(p.value for p in Priority)
 
 
 def adopt(broker: PulseBroker, catalog: Catalog, counters: Counters) -> int:
@@ -42,21 +34,17 @@ def adopt(broker: PulseBroker, catalog: Catalog, counters: Counters) -> int:
             return moved
 
 
-def hint_of_message(data: bytes | None, catalog: Catalog) -> Hint | None:
-    """The hint that a message is, at home in its type's queue; None where it is none. All else that
-    it says (time limits, callbacks) is not its business."""
-    try:
-        message: dramatiq.Message[Any] = dramatiq.Message.decode(data or b"")
-        event_type = catalog.get(message.actor_name)
-        (job_id,) = message.args
-        priority = message.options.get("priority")
-        if event_type is None or not is_id(job_id):
-            return None
-    except (dramatiq.errors.DecodeError, AttributeError, TypeError, ValueError):
-        return None
-    if not isinstance(priority, str) or priority not in _PRIORITIES:
-        priority = Priority.NORMAL
-    return Hint(job_id, event_type.name, event_type.queue, priority)
+def clear_orphans(store: JobStore, broker: PulseBroker, queue: str) -> int:
+    """Removes messages that are in nobody's hands and whose job has ended; how many.
+
+    A worker that died with a job that it woke up for left one. Raises `StoreUnavailable` and
+    `redis.RedisError`.
+    """
+    orphans = {job_id_of(message_id): message_id for message_id in broker.former.orphans(queue)}
+    ended = store.requests.finals(list(orphans)) if orphans else []
+    if ended:
+        broker.former.forget(queue, [orphans[job_id] for job_id in ended])
+    return len(ended)
 
 
 def _put_aside(
@@ -67,15 +55,5 @@ def _put_aside(
         if data is not None:
             by_queue[queue].append(data)
     for queue, messages in by_queue.items():
-        broker.put_aside(queue, messages)
+        broker.former.put_aside(queue, messages)
     count_junk(counters, len(junk))
-
-
-def count_junk(counters: Counters, count: int) -> None:
-    """Counts messages that were put aside, where that is possible."""
-    deltas = Deltas()
-    deltas.add(WORKER_COUNTS, "junk", count)
-    try:
-        counters.add(deltas)
-    except StoreUnavailable as error:
-        _log.warning("junk is not counted: %s", error)

@@ -15,7 +15,6 @@ from service.errors import StoreUnavailable
 from service.job import Hint, JobStatus, Transition, transition_after_death
 from service.queue.broker import DEAD_LETTER_QUEUE, PulseBroker
 from service.queue.letters import bundled
-from service.queue.messages import job_id_of
 from service.store import Counters, JobStore, WorkerStore
 from service.worker.finishing.finisher import JobTransition, finish
 
@@ -81,10 +80,10 @@ def send_dead_letters(store: JobStore, broker: PulseBroker, actor: str, now: dat
     """Sends again the dead letters that never arrived; how many. None while some still wait in
     Redis, so that they don't pile up there where nobody takes them."""
     waiting = store.dead_letters.undelivered(now - _DEAD_LETTER_AFTER, _DEAD_LETTERS_MOST)
-    if not waiting or broker.has_messages(DEAD_LETTER_QUEUE):
+    if not waiting or broker.lists.has_messages(DEAD_LETTER_QUEUE):
         return 0
     letters = [_letter(broker.get_actor(actor), job) for job in waiting]
-    broker.enqueue_together(bundled(letters))
+    broker.outbox.send_together(bundled(letters))
     return len(waiting)
 
 
@@ -93,15 +92,3 @@ def _letter(actor: Any, job: dict[str, Any]) -> Any:
     message = {"args": [job["_id"]], "actor_name": job["type"], "queue_name": job["queue"]}
     tries = {"retries": job["attempts"] - 1, "max_retries": job["max_attempts"] - 1}
     return actor.message(message, tries)
-
-
-def clear_orphans(store: JobStore, broker: PulseBroker, queue: str) -> int:
-    """Removes messages that are in nobody's hands and whose job has ended; how many.
-
-    A consumer of a former version that died with a job that it woke up for left one.
-    """
-    loose = {job_id_of(key): key for key in broker.loose_keys(queue)}
-    ended = store.requests.finals(list(loose)) if loose else []
-    if ended:
-        broker.forget_many(broker.client, queue, [loose[job_id] for job_id in ended])
-    return len(ended)

@@ -20,10 +20,10 @@ class Cancellations:
 
     def look(self) -> None:
         """Asks MongoDB only where a job is held for long. Raises `StoreUnavailable`."""
-        held_for_long = self._in_flight.held_longer_than(_SHORT_SECONDS)
-        if not held_for_long:
+        jobs = self._in_flight.held_longer_than(_SHORT_SECONDS)
+        if not jobs:
             return
-        ids = [held.job.id for held in held_for_long]
+        ids = [job.job.id for job in jobs]
         asked = set(self._held_jobs.cancel_requests(self._worker_id, ids))
-        for held in held_for_long:
-            held.cancelled = held.cancelled or held.job.id in asked
+        for job in jobs:
+            job.cancelled = job.cancelled or job.job.id in asked

@@ -21,14 +21,14 @@ class ProgressWriter:
         self._held_jobs = held_jobs
         self._notes: DelayQueue[tuple[InFlightJob, Any]] = DelayQueue(self._write)
 
-    def put(self, held: InFlightJob, value: Any) -> None:
+    def put(self, job: InFlightJob, value: Any) -> None:
         """Returns at once: the handler may be on the event loop."""
-        self._notes.add((held, value), 0.0)
+        self._notes.add((job, value), 0.0)
 
     def _write(self, notes: Sequence[tuple[InFlightJob, Any]]) -> None:
-        latest = {held.job.id: (held, value) for held, value in notes}
-        for held, value in latest.values():
+        latest = {job.job.id: (job, value) for job, value in notes}
+        for job, value in latest.values():
             try:
-                self._held_jobs.progress(held.job, value)
+                self._held_jobs.progress(job.job, value)
             except (StoreUnavailable, InvalidEvent) as error:
                 _log.warning("a job's progress is not shown: %s", error)

@@ -9,9 +9,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from service.worker.fleet.shutdown import Shutdown
 from service.worker.holding.in_flight import InFlight
 from service.worker.running.stuck_runs import StuckRuns
+from service.worker.shutdown import Shutdown
 
 _log = logging.getLogger(__name__)
 _STUCK_EXIT = 70
