@@ -13,7 +13,7 @@ from service.worker.maintenance.adopt import adopt
 from service.worker.maintenance.dispatch import dispatch
 
 _LATE = timedelta(seconds=2)
-_RECENT, _RECENT_MOST_SECONDS = timedelta(seconds=4), 2.0
+_RECENT, _RECENT_MOST_SECONDS = timedelta(seconds=4), 1.0
 """Looks for what has become due lately come so often that nothing falls between them."""
 
 
@@ -47,5 +47,7 @@ class Dispatcher:
             self._recent.run_if_due(lambda: self._send(now, now - _RECENT))
 
     def _send(self, now: datetime, since: datetime | None = None) -> None:
+        """Where there was something, more of it may be coming due: the next look is not put off."""
         queues = {t.name: t.queue for t in self._catalog}
-        dispatch(self._stores.jobs, self._broker.lanes, queues, now, since=since)
+        if dispatch(self._stores.jobs, self._broker.lanes, queues, now, since=since):
+            self._recent.hurry()
