@@ -23,6 +23,7 @@ class ServerClock:
         self._lock = threading.Lock()
         self._offset_seconds = time.time() - time.monotonic()
         self._error_seconds, self._read_at = float("inf"), 0.0
+        self._last = (0, from_ms(0))
 
     def learn(self, server_time: datetime, sent: float, received: float) -> None:
         """Takes a reading: `server_time` (UTC) was read between the monotonic times given.
@@ -43,8 +44,11 @@ class ServerClock:
                 self._read_at = received
 
     def now(self) -> datetime:
-        """UTC, aware, cut to whole milliseconds as BSON stores them."""
-        return from_ms(self.now_ms())
+        """UTC, aware, cut to whole milliseconds as BSON stores them; within one the same object."""
+        now_ms, last = self.now_ms(), self._last
+        if last[0] != now_ms:
+            self._last = last = now_ms, from_ms(now_ms)
+        return last[1]
 
     def now_ms(self) -> int:
         """Milliseconds since 1970."""

@@ -85,7 +85,10 @@ class WorkerProcess:
         """Jobs in, outcomes out."""
         settings, stores = self._settings, self._stores
         capacity = Capacity(
-            self._worker.worker_threads, settings.async_concurrency, settings.max_claimed_bytes
+            self._worker.worker_threads,
+            settings.async_concurrency,
+            settings.max_claimed_bytes,
+            [t for t in self._catalog if t.queue in self._queues],
         )
         self._in_flight = InFlight(capacity, Isolation())
         self._retries = RetriesBridge(self._broker, self.clock)

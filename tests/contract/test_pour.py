@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 import pytest
@@ -60,6 +61,19 @@ def test_the_next_pour_goes_on_where_the_last_one_came_to(store: JobStore, lanes
     pour(store, lanes, EMAIL, NOW)
     assert take(lanes) == ids[12:32]
     assert taken == ids[:12]  # still pending, and not poured once more
+
+
+def test_behind_many_that_have_a_hint_and_are_due_since_the_same_moment_it_finds_others(
+    store: JobStore, lanes: Lanes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.worker.claiming.pour._POURED_BEFORE", 2)
+    ids = accept_many(store, 2 * WINDOW)
+    pour(store, lanes, EMAIL, NOW)
+    assert take(lanes, 2) == ids[:2]
+    claim(store, ids[0])
+    claim(store, ids[1])
+    assert pour(store, lanes, EMAIL, NOW) == 2
+    assert take(lanes) == ids[2 : WINDOW + 2]
 
 
 def test_where_the_backlog_ends_so_does_the_overflow(store: JobStore, lanes: Lanes) -> None:
@@ -132,6 +146,22 @@ def test_a_job_that_comes_while_the_overflow_ends_gets_its_hint(
     monkeypatch.setattr(lanes, "clear_overflow", clear_a_moment_later)
     pour(store, lanes, EMAIL, NOW)
     assert take(lanes) == [*ids, *late]
+
+
+def test_what_comes_due_while_the_overflow_ends_gets_its_hint(
+    store: JobStore, lanes: Lanes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its hint came at that moment, and found the overflow still set."""
+    late = accept(store, delay_ms=200)["_id"]
+    clear = lanes.clear_overflow
+
+    def clear_after_a_while(lane: Lane) -> None:
+        time.sleep(0.3)
+        clear(lane)
+
+    monkeypatch.setattr(lanes, "clear_overflow", clear_after_a_while)
+    pour(store, lanes, EMAIL, NOW)
+    assert take(lanes) == [late]
 
 
 def test_where_more_comes_in_between_than_finds_room_the_overflow_is_set_again(

@@ -19,8 +19,10 @@ WAITS = make_type("waits", done_async)
 WAITS_TOO = make_type("waits_too", done_async)
 
 
-def make_in_flight(threads: int = 4, places: int = 10, max_bytes: int = 134_217_728) -> InFlight:
-    return InFlight(Capacity(threads, places, max_bytes), Isolation())
+def make_in_flight(
+    threads: int = 4, places: int = 10, max_bytes: int = 134_217_728, types: Any = ()
+) -> InFlight:
+    return InFlight(Capacity(threads, places, max_bytes, types), Isolation())
 
 
 @pytest.fixture
@@ -304,8 +306,27 @@ def test_a_type_of_long_runs_leaves_a_thread_to_another_that_came_lately(
         in_flight.turns.begin(one.job.id)
     assert room(in_flight, SLOW) == 0
     assert room(in_flight, FAST) >= 1
-    at[0] = 61.0
+    at[0] = 601.0
     assert room(in_flight, SLOW) == 1
+
+
+@pytest.mark.parametrize(("seconds", "most"), [(0.2, 4), (0.5, 3)])
+def test_a_type_of_very_long_runs_leaves_a_thread_to_any_other(seconds: float, most: int) -> None:
+    in_flight = make_in_flight(types=[SLOW, FAST, WAITS])
+    run(in_flight, 4, seconds, SLOW)
+    assert room(in_flight, SLOW) == most
+
+
+def test_a_type_that_never_ran_is_taken_for_one_of_very_long_runs() -> None:
+    in_flight = make_in_flight(types=[SLOW, FAST, WAITS, WAITS_TOO])
+    assert (room(in_flight, SLOW), room(in_flight, WAITS)) == (3, 9)
+
+
+def test_where_there_is_no_other_type_of_its_kind_nothing_is_left() -> None:
+    in_flight = make_in_flight(types=[SLOW, WAITS])
+    run(in_flight, 4, 0.5, SLOW)
+    run(in_flight, 4, 0.5, WAITS)
+    assert (room(in_flight, SLOW), room(in_flight, WAITS)) == (4, 10)
 
 
 def test_a_type_of_short_runs_leaves_nothing(in_flight: InFlight) -> None:

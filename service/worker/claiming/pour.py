@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from service.clock import from_ms, to_ms
 from service.job import Hint, Priority
@@ -14,6 +15,8 @@ from service.store.waiting import Due
 
 _SHARES = {Priority.HIGH: 0.6, Priority.NORMAL: 0.3, Priority.LOW: 0.1}
 """Of the window, where there is more of each than it holds."""
+_POURED_BEFORE = 500
+"""So many of those that are due since the same moment may have been poured the last time."""
 
 
 def pour(store: JobStore, lanes: Lanes, lane: Lane, now: datetime) -> int:
@@ -32,6 +35,7 @@ class _Pour:
     lanes: Lanes
     lane: Lane
     now: datetime
+    began: float = field(default_factory=time.monotonic)
     poured: int = 0
     since_ms: int | None = None
     """Since when the jobs that are left have been due; None: none are, or nobody has looked."""
@@ -52,8 +56,9 @@ class _Pour:
 
     def _end_overflow(self) -> None:
         """All that is due has a hint by now, or is in somebody's hands. What came in between found
-        the overflow still set, and has none; so there is one more look."""
+        the overflow still set, and has none; so there is one more look, up to this moment."""
         self.lanes.clear_overflow(self.lane)
+        self.now += timedelta(seconds=time.monotonic() - self.began)
         self._send(besides=frozenset(self.seen))
         if self.since_ms is not None:
             self.lanes.set_overflow(self.lane)
@@ -63,10 +68,17 @@ class _Pour:
 
         What has a hint is read first: what is taken meanwhile is then not sent once more.
         """
-        limit, listed = self.lanes.window_of_one(), self.lanes.listed(self.lane)
-        found = {p: self._due(p, limit) for p in _SHARES}
-        unlisted = {p: _without(due, listed.union(besides)) for p, due in found.items()}
-        chosen = _shared_out(unlisted, max(0, limit - len(listed)))
+        window, listed = self.lanes.window_of_one(), self.lanes.listed(self.lane)
+        room, limit = max(0, window - len(listed)), window
+        if self.since_ms is not None and not besides:
+            limit = min(window, room + _POURED_BEFORE)
+        found, unlisted = self._look(limit, listed.union(besides))
+        if limit < window and any(
+            len(found[p].hints) >= limit and not unlisted[p].hints for p in _SHARES
+        ):
+            limit = window
+            found, unlisted = self._look(limit, listed)
+        chosen = _shared_out(unlisted, room)
         added = self.lanes.push(chosen, past_overflow=True)
         sent = {hint.job_id for hint in chosen[:added]}
         rests = [_rest(found[p], unlisted[p], sent, limit) for p in _SHARES]
@@ -74,16 +86,27 @@ class _Pour:
         self.seen.update(hint.job_id for due in found.values() for hint in due.hints)
         self.poured += added
 
+    def _look(
+        self, limit: int, besides: Collection[str]
+    ) -> tuple[dict[Priority, Due], dict[Priority, Due]]:
+        """What is due of each priority, up to so much; what of it isn't to be passed over."""
+        found = {p: self._due(p, limit) for p in _SHARES}
+        return found, {p: _without(due, besides) for p, due in found.items()}
+
     def _due(self, priority: Priority, limit: int) -> Due:
         since = None if self.since_ms is None else from_ms(self.since_ms)
         due = self.store.waiting.due([self.lane.type], priority, self.now, limit=limit, since=since)
-        return Due([replace(hint, queue=self.lane.queue) for hint in due.hints], due.times)
+        hints = [h if h.queue == self.lane.queue else self._moved(h) for h in due.hints]
+        return Due(hints, due.times)
+
+    def _moved(self, hint: Hint) -> Hint:
+        return replace(hint, queue=self.lane.queue)
 
 
 def _without(due: Due, listed: Collection[str]) -> Due:
     pairs = [
-        (hint, time)
-        for hint, time in zip(due.hints, due.times, strict=True)
+        (hint, due_at)
+        for hint, due_at in zip(due.hints, due.times, strict=True)
         if hint.job_id not in listed
     ]
     return Due([hint for hint, _ in pairs], [time for _, time in pairs])
@@ -99,7 +122,7 @@ def _shared_out(unlisted: dict[Priority, Due], room: int) -> list[Hint]:
 
 def _rest(found: Due, unlisted: Due, sent: Collection[str], limit: int) -> datetime | None:
     """Since when the first of a priority that was not sent has been due; None: there is none."""
-    for hint, time in zip(unlisted.hints, unlisted.times, strict=True):
+    for hint, due_at in zip(unlisted.hints, unlisted.times, strict=True):
         if hint.job_id not in sent:
-            return time
+            return due_at
     return found.times[-1] if len(found.hints) >= limit else None

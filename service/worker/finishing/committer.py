@@ -121,10 +121,15 @@ class Committer(threading.Thread):
                 continue
             job.settled = True
             ids.add(job.job.id)
-            delay_ms = delay_after(job.job, attempt_result, job.type.backoff, self._rng)
-            job.job.cancel_requested = job.job.cancel_requested or job.cancelled
-            batch.append((job, transition_after(job.job, attempt_result, delay_ms)))
+            batch.append((job, self._transition(job, attempt_result)))
         return batch
+
+    def _transition(self, held: InFlightJob, attempt_result: AttemptResult) -> Transition:
+        job, delay_ms = held.job, 0
+        if attempt_result.outcome is not Outcome.COMPLETED:
+            delay_ms = delay_after(job, attempt_result, held.type.backoff, self._rng)
+        job.cancel_requested = job.cancel_requested or held.cancelled
+        return transition_after(job, attempt_result, delay_ms)
 
     def _commit(self, batch: list[_Ended]) -> None:
         """Its caller keeps no reference to the batch: it may be all that the process holds, and

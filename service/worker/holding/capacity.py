@@ -9,7 +9,9 @@ one job: claiming asks for as many as fit by what those before took on average, 
 turns out to be too much.
 
 Fairness costs nothing until there is somebody to be fair to: a type may have all threads (all
-places), but where its runs take long and another type was claimed lately, it leaves some.
+places), but where its runs take long and another type was claimed lately, it leaves some. Where
+they take very long, or nobody knows, it does so for every other type that there is: the first one
+that comes would wait for the end of a run.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ _WORTH_OF_PLACES = 8
 """A claim of coroutines waits until so much of the places is free: an eighth."""
 _PAUSE_SECONDS = 0.01
 _SLOW_SECONDS = 0.1
-_NEIGHBOUR_SECONDS = 60.0
+_VERY_SLOW_SECONDS = 0.3
+"""As long as that nobody else should have to wait."""
+_NEIGHBOUR_SECONDS = 600.0
 _LEAVES = 0.1
 _MEAN_MEMORY_JOBS = 256
 _RESULT_MEMORY = 2
@@ -47,9 +51,16 @@ class Load:
     claims, what it is told may only be too little.
     """
 
-    def __init__(self, threads: int, places: int, max_bytes: int = 134_217_728) -> None:
-        """`places`: for coroutines."""
+    def __init__(
+        self,
+        threads: int,
+        places: int,
+        max_bytes: int = 134_217_728,
+        types: Iterable[EventType] = (),
+    ) -> None:
+        """`places`: for coroutines. `types`: all of which jobs may come."""
         self.threads, self._places = threads, places
+        self._types_of_kind = Counter(event_type.is_async for event_type in types)
         self._max_bytes, self._bytes, self._mean_bytes = max_bytes, 0, 0.0
         self._taken: Counter[str] = Counter()
         self._taken_of_kind = {True: 0, False: 0}
@@ -161,8 +172,11 @@ class Capacity(Load):
 
     def leaves_some(self, event_type: EventType) -> bool:
         """Whether its runs take long, and there is another type to leave something for."""
-        if self.run_times.mean(event_type.name) <= _SLOW_SECONDS:
+        mean = self.run_times.mean(event_type.name)
+        if mean <= _SLOW_SECONDS:
             return False
+        if mean > _VERY_SLOW_SECONDS and self._types_of_kind[event_type.is_async] > 1:
+            return True
         before = time.monotonic() - _NEIGHBOUR_SECONDS
         claimed_at = self._claimed_at[event_type.is_async].copy()
         return any(at > before for name, at in claimed_at.items() if name != event_type.name)

@@ -13,7 +13,7 @@ from service.worker.maintenance.adopt import adopt
 from service.worker.maintenance.dispatch import dispatch
 
 _LATE = timedelta(seconds=2)
-_RECENT, _RECENT_MOST_SECONDS = timedelta(seconds=4), 2.0
+_RECENT, _RECENT_MOST_SECONDS = timedelta(seconds=4), 1.0
 """Looks for what has become due lately come so often that nothing falls between them."""
 
 
@@ -47,6 +47,8 @@ class Dispatcher:
             self._recent.run_if_due(lambda: self._send(self._recent, now, now - _RECENT))
 
     def _send(self, look: AdaptiveInterval, now: datetime, since: datetime | None = None) -> None:
+        """Where there was something, more of it may be coming due: the next look is not put off."""
         queues = {t.name: t.queue for t in self._catalog}
         store, lanes = self._stores.jobs, self._broker.lanes
-        dispatch(store, lanes, queues, now, since=since, pause=look.pause)
+        if dispatch(store, lanes, queues, now, since=since, pause=look.pause):
+            self._recent.hurry()

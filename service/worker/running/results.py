@@ -30,7 +30,7 @@ def completed(result: Any, at: datetime, started_at: datetime) -> AttemptResult:
         return AttemptResult(
             Outcome.REJECTED, at, message=f"the result is not JSON: {error}", started_at=started_at
         )
-    if len(text) > MAX_RESULT_BYTES or _NUL.search(text):
+    if len(text) > MAX_RESULT_BYTES or _has_nul(text):
         message = f"the result has NUL characters or more than {MAX_RESULT_BYTES} bytes"
         return AttemptResult(Outcome.REJECTED, at, message=message, started_at=started_at)
     return AttemptResult(
@@ -40,6 +40,11 @@ def completed(result: Any, at: datetime, started_at: datetime) -> AttemptResult:
         started_at=started_at,
         result_bytes=len(text),
     )
+
+
+def _has_nul(text: bytes) -> bool:
+    """The pattern looks at every byte, which takes a hundred times as long as a mere search."""
+    return b"\\u0000" in text and _NUL.search(text) is not None
 
 
 def failed(error: BaseException, at: datetime, started_at: datetime) -> AttemptResult:
