@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -223,6 +224,25 @@ def test_what_ends_while_a_batch_is_written_is_written_together(bench: Bench) ->
     bench.store.gate.set()
     bench.settle()
     assert [len(batch) for batch in bench.store.batches] == [1, 50]
+
+
+@pytest.mark.parametrize(("running", "pauses"), [(0, 0), (1, 1)])
+def test_an_outcome_waits_for_others_only_where_more_are_to_come(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, running: int, pauses: int
+) -> None:
+    bench.end(bench.held())
+    bench.settle()
+    paused: list[float] = []
+    monkeypatch.setattr(bench.committer, "_written_at", time.monotonic() + 60)
+    monkeypatch.setattr("service.worker.finishing.committer.time.sleep", paused.append)
+    last = bench.held()
+    others = [bench.held() for _ in range(running)]
+    bench.end(last)
+    assert bench.committer.flush(5)
+    assert len(paused) == pauses
+    for job in others:
+        bench.end(job)
+    assert bench.committer.flush(5)
 
 
 def test_a_batch_is_bounded(bench: Bench) -> None:

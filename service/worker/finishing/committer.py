@@ -103,10 +103,12 @@ class Committer(threading.Thread):
                 self._wake.set()
 
     def _wait_for_more(self) -> None:
-        """Where one write follows another, a few outcomes wait for others: each write costs a
-        round trip and the disk, however few they are. What comes alone is written at once."""
+        """Where one write follows another, a few outcomes wait for others that are still to come:
+        each write costs a round trip and the disk, however few they are. What comes alone is
+        written at once."""
         left = self._written_at + _PACE_SECONDS - time.monotonic()
-        if left > 0 and len(self._ended) < _FEW and not self._stopped:
+        more_come = len(self._in_flight) > len(self._ended) and not self._stopped
+        if left > 0 and more_come and len(self._ended) < _FEW:
             time.sleep(left)
         self._written_at = time.monotonic()
 
