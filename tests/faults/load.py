@@ -6,12 +6,14 @@ import random
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 from tests.faults.api import FINAL
 from tests.faults.history import Document
 from tests.faults.recording import Client
 
+TYPES = ("journal.sync", "journal.async")
 _RECENT = 400
 _PAUSE_SECONDS = 0.2
 _REPEATS = 8
@@ -21,8 +23,11 @@ _REPEAT_SECONDS = 0.5
 class Load:
     """Several clients at once, each with a random sequence of its own that the seed decides."""
 
-    def __init__(self, clients: list[Client], seed: int, rate: float) -> None:
+    def __init__(
+        self, clients: list[Client], seed: int, rate: float, types: Sequence[str] = TYPES
+    ) -> None:
         """`rate`: how many events a second all clients together post at most."""
+        self._types = types
         self._stopped = threading.Event()
         self._recent: deque[str] = deque(maxlen=_RECENT)
         self._rate, self._posted, self._began = rate, 0, time.monotonic()
@@ -65,7 +70,7 @@ class Load:
     def _post(self, client: Client, rng: random.Random) -> int:
         """One event; with a key, it is posted again until there is an answer, and now and then
         once more for nothing."""
-        kind, payload, fields = an_event(rng)
+        kind, payload, fields = an_event(rng, self._types)
         key = f"{rng.getrandbits(64):x}" if rng.random() < 0.6 else None
         event = client.post(kind, payload, key=key, **fields)
         repeats = _REPEATS if event is None else int(rng.random() < 0.1)
@@ -83,7 +88,7 @@ class Load:
     def _post_batch(self, client: Client, rng: random.Random) -> int:
         events: list[Document] = []
         for _ in range(rng.randint(2, 40)):
-            kind, payload, fields = an_event(rng)
+            kind, payload, fields = an_event(rng, self._types)
             if rng.random() < 0.3:
                 fields["idempotency_key"] = f"{rng.getrandbits(64):x}"
             events.append({"type": kind, "payload": payload, **fields})
@@ -91,7 +96,9 @@ class Load:
         return len(events)
 
 
-def an_event(rng: random.Random) -> tuple[str, Document, dict[str, Any]]:
+def an_event(
+    rng: random.Random, types: Sequence[str] = TYPES
+) -> tuple[str, Document, dict[str, Any]]:
     """A type, a payload and further fields, drawn at random."""
     payload: Document = {}
     fields: dict[str, Any] = {}
@@ -106,7 +113,7 @@ def an_event(rng: random.Random) -> tuple[str, Document, dict[str, Any]]:
     if rng.random() < 0.05:
         fields["delay_ms"] = rng.randint(100, 3_000)
     fields["priority"] = rng.choice(["high", "normal", "normal", "low"])
-    return rng.choice(["journal.sync", "journal.async"]), payload, fields
+    return rng.choice(types), payload, fields
 
 
 def watch(client: Client, events: list[str], until: threading.Event) -> None:

@@ -13,11 +13,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from service.job import JobStatus, Outcome, Transition
+from service.queue.lanes import Lanes
 from service.store import Counters, JobStore, WorkerStore, commands
 from service.store.new_jobs import Accepted, NewJobs
 from service.store.outcomes import Outcomes
 from service.store.requests import Requests
+from service.worker.claiming import pourer
 from service.worker.finishing import committer
+from service.worker.holding.turns import Turns
 from service.worker.maintenance import dispatcher, sweep
 
 BUGS: dict[str, Callable[[], None]] = {}
@@ -52,13 +55,46 @@ def no_fence() -> None:
 def no_sweep() -> None:
     """Nobody looks after the jobs of the dead, nor after lost messages."""
     sweep.rescue = lambda *_, **__: []  # type: ignore[assignment]
+    no_dispatch()
+
+
+def no_dispatch() -> None:
     dispatcher.dispatch = lambda *_, **__: 0  # type: ignore[attr-defined]
 
 
 @bug
+def hints_forgotten() -> None:
+    """What is hinted at reaches no lane, and nobody looks for jobs without a hint."""
+    Lanes.push = lambda _self, hints, **_: len(hints)  # type: ignore[method-assign]
+    no_dispatch()
+
+
+@bug
+def never_poured() -> None:
+    """What is beyond a lane's window stays in MongoDB."""
+    init = Lanes.__init__
+
+    def narrow(self: Lanes, client: Any, namespace: str, window: int) -> None:
+        init(self, client, namespace, min(window, 5))
+
+    Lanes.__init__ = narrow  # type: ignore[method-assign]
+    pourer.pour = lambda *_: 0
+
+
+@bug
+def a_turn_skips_a_job() -> None:
+    """A thread that takes one job after the other loses every other one on its way."""
+    next_job = Turns.next
+
+    def skipping(self: Turns) -> Any:
+        return next_job(self) and next_job(self)
+
+    Turns.next = skipping  # type: ignore[method-assign]
+
+
+@bug
 def ack_first() -> None:
-    """A message is acked and forgotten before its outcome is written, which comes a bit later; and
-    nobody sweeps."""
+    """An outcome counts as written, and is written a bit later; and nobody sweeps."""
     no_sweep()
     finish = Outcomes.finish
 

@@ -18,9 +18,9 @@ ROOT = Path(__file__).resolve().parents[2]
 _LOOK_SECONDS = 0.05
 
 
-def procfile_command(name: str) -> str:
+def procfile_command(name: str, root: Path = ROOT) -> str:
     """The command of one process type."""
-    for line in (ROOT / "Procfile").read_text().splitlines():
+    for line in (root / "Procfile").read_text().splitlines():
         kind, _, command = line.partition(":")
         if kind == name:
             return command.strip()
@@ -32,11 +32,11 @@ class Process:
 
     Signals go to the whole group, as when a container dies; `worker_pid`-like inner processes are
     hurt by `send(pid, ...)`. A `CRASH_POINT` in `env` is for the first start alone: what dies there
-    is well when it is back.
+    is well when it is back. `root`: the sources; those of another version have their own `.venv`.
     """
 
-    def __init__(self, kind: str, env: Mapping[str, str], log: Path) -> None:
-        self.kind, self.log = kind, log
+    def __init__(self, kind: str, env: Mapping[str, str], log: Path, root: Path = ROOT) -> None:
+        self.kind, self.log, self.root = kind, log, root
         self.env = dict(env)
         self._popen: subprocess.Popen[bytes] | None = None
         self.wanted = False
@@ -45,9 +45,9 @@ class Process:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self._popen = subprocess.Popen(
-                ["bash", "-c", f"exec {procfile_command(self.kind)}"],
-                cwd=ROOT,
-                env=_environment(self.env),
+                ["bash", "-c", f"exec {procfile_command(self.kind, self.root)}"],
+                cwd=self.root,
+                env=_environment(self.env, self.root),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -193,8 +193,9 @@ class Supervisor:
                         process.start()
 
 
-def _environment(env: Mapping[str, str]) -> dict[str, str]:
+def _environment(env: Mapping[str, str], root: Path) -> dict[str, str]:
     """The given settings on top of what a process needs to run at all."""
+    programs = Path(sys.executable).parent if root == ROOT else root / ".venv" / "bin"
     kept = {k: v for k, v in os.environ.items() if k in {"HOME", "LANG", "TMPDIR", "TZ"}}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    path = f"{programs}{os.pathsep}{os.environ.get('PATH', '')}"
     return {**kept, "PATH": path, "PYTHONUNBUFFERED": "1", **env}

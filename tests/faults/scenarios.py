@@ -21,6 +21,12 @@ def nothing_happens(trial: Trial) -> None:
     trial.wait_for(*events, status="completed")
 
 
+def many_come_at_once(trial: Trial) -> None:
+    """More than the threads of all workers, so that jobs wait for one."""
+    posts = [{"type": "journal.sync", "payload": {"duration_ms": 20}} for _ in range(80)]
+    trial.wait_for(*trial.client.post_batch(posts), status="completed")
+
+
 def a_worker_is_killed(trial: Trial) -> None:
     event = trial.client.post("journal.async", {"duration_ms": 900})
     pid = trial.stack.wait_held(event or "")

@@ -21,7 +21,7 @@ from pymongo.database import Database
 from infra.servers import MongoServer, RedisServer, free_port
 from tests.faults.api import Api
 from tests.faults.journal import Journal
-from tests.faults.processes import Process, Supervisor, send
+from tests.faults.processes import ROOT, Process, Supervisor, send
 from tests.faults.proxy import Proxy
 from tests.faults.replica_set import ReplicaSet
 from tests.faults.waiting import eventually
@@ -92,13 +92,13 @@ class Stack:
 
     # processes
 
-    def add_web(self, **env: str) -> Process:
-        process = self._new("web", {"PORT": str(free_port()), **env})
+    def add_web(self, root: Path = ROOT, **env: str) -> Process:
+        process = self._new("web", {"PORT": str(free_port()), **env}, root)
         self.webs.append(process)
         return process
 
-    def add_worker(self, **env: str) -> Process:
-        process = self._new("worker", env)
+    def add_worker(self, root: Path = ROOT, **env: str) -> Process:
+        process = self._new("worker", env, root)
         self.workers.append(process)
         return process
 
@@ -159,11 +159,11 @@ class Stack:
         self.database["workers"].delete_many({})
         self.database["leases"].delete_many({})
 
-    def _new(self, kind: str, env: Mapping[str, str]) -> Process:
+    def _new(self, kind: str, env: Mapping[str, str], root: Path) -> Process:
         self._logs += 1
         log = self.folder / f"{kind}-{self._logs}.log"
         log.touch()
-        return self.supervisor.add(Process(kind, {**self.settings(), **env}, log))
+        return self.supervisor.add(Process(kind, {**self.settings(), **env}, log, root))
 
     def settings(self) -> dict[str, str]:
         """What every process is given; both servers through their proxies."""

@@ -11,9 +11,10 @@ from tests.faults.processes import Process
 from tests.faults.stack import Stack
 from tests.faults.waiting import eventually
 
-CLAIMED_MIB = 32
-MOST_MIB = 70 + 2 * CLAIMED_MIB
-"""A process with nothing to do has up to 70; there are replies of the server as well."""
+CLAIMED_MIB, IDLE_MIB, REPLY_MIB = 32, 70, 3 * 16
+"""What may be claimed; what a process with nothing to do has; a reply of the server, however little
+may be claimed of it: as it is received, unpacked, and put together."""
+MOST_MIB = IDLE_MIB + REPLY_MIB + 2 * CLAIMED_MIB
 OBJECTS = [{"name": f"item {i}", "count": i, "tags": ["a", "b"]} for i in range(16_000)]
 """A million bytes as JSON, nine million as Python objects."""
 
