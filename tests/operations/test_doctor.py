@@ -129,7 +129,7 @@ def test_undelivered_dead_letters_are_found(
 def test_schedules_that_are_late_are_found(
     servers: Servers, database: Database[Document], clock: ServerClock
 ) -> None:
-    for name, due in (("late", ago(60)), ("soon", ahead(60)), ("paused", None)):
+    for name, due in (("late", ago(60)), ("soon", ahead(86_400)), ("paused", None)):
         database["schedules"].insert_one({"_id": name, "next_run_at": due})
     finding = found(servers, "late schedules")
     assert finding.level is Level.PROBLEM
