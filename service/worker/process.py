@@ -76,7 +76,9 @@ class WorkerProcess:
         self._mongo_complaints = Complaints()
         self._scheduler: Any = None
         self._make_what_works()
+        self._make_supply()
         self._make_what_keeps_it_going()
+        self._make_what_repairs()
         self._make_what_looks_around()
         self._consumers = Consumers(settings, catalog, self._stores.counters, self._supply.draining)
         self.consumer = self._consumers.make
@@ -106,9 +108,12 @@ class WorkerProcess:
             limits=time_limit.limits,
             threads=WorkerThreads(self._broker, self._worker.work_queue),
         )
+
+    def _make_supply(self) -> None:
+        """Where jobs come from."""
         self._supply = Supply(
             store=self.store,
-            counters=stores.counters,
+            counters=self._stores.counters,
             in_flight=self._in_flight,
             lease=self._lease,
             clock=self.clock,
@@ -125,8 +130,8 @@ class WorkerProcess:
         )
 
     def _make_what_keeps_it_going(self) -> None:
-        """The sign of life, the end, and what puts right what was lost."""
-        settings, stores, supply = self._settings, self._stores, self._supply
+        """The sign of life, and the end."""
+        settings, supply = self._settings, self._supply
         self._role = Role(self._leader, supply.draining, supply.redis_away)
         self._hints = HintSender(self._broker, self._role)
         self._lost_claims = LostClaims(supply, self._hints)
@@ -142,7 +147,7 @@ class WorkerProcess:
             wake=self._interrupt,
         )
         self._heartbeat = Heartbeat(
-            stores=stores,
+            stores=self._stores,
             clock=self.clock,
             membership=self._membership,
             lease=self._lease,
@@ -151,6 +156,10 @@ class WorkerProcess:
             every_seconds=settings.heartbeat_seconds,
             on_lapse=self.runner.give_back_waiting,
         )
+
+    def _make_what_repairs(self) -> None:
+        """What the leader does for all, and what puts right what was lost."""
+        settings, stores = self._settings, self._stores
         self._dispatcher = Dispatcher(stores, self._broker, self._catalog, self.clock)
         self._dead_letters = DeadLetterSender(self.store, self._broker, self.clock)
         self._janitor = Janitor(stores, self._broker, self._catalog, self.clock)
@@ -162,7 +171,6 @@ class WorkerProcess:
             self._hints,
             patience_seconds=min(settings.lease_seconds, 2 * settings.heartbeat_seconds + 1),
         )
-
         self._schedules = Scheduler(
             ticks=stores.ticks,
             jobs=self.store,

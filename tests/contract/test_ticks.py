@@ -412,7 +412,7 @@ def test_a_hundred_ticks_by_two_leaders_are_a_hundred_events(
             thread.join()
         at.at += seconds(1)
     at.at += seconds(11)
-    rivals[0]._recover(at.at)
+    rivals[0]._confirmer.recover(at.at)
     made = [(e["schedule"], e["tick_at"]) for e in database["jobs"].find()]
     assert len(made) == len(set(made)) == 100
 
@@ -436,7 +436,7 @@ def test_a_change_between_offer_and_choice_loses_nothing(
     mine = leader()
     mine.beat()
     at.at += seconds(11)
-    mine._recover(at.at)
+    mine._confirmer.recover(at.at)
     assert [e["payload"]["to"] for e in events(database)] == ["b@example.com"]
 
 

@@ -272,7 +272,10 @@ def test_a_thread_that_becomes_idle_wakes_it_and_gets_the_next_job() -> None:
     assert len(bench.claimed) == 3
 
 
-def test_short_jobs_are_claimed_by_the_hundred_when_half_of_them_have_gone() -> None:
+def test_short_jobs_are_claimed_by_the_hundred_when_half_of_them_have_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.worker.holding.run_times._STALE_SECONDS", 60.0)
     bench = Bench(FAST, threads=4)
     bench.ran(FAST, 0.001)
     bench.redis.put(5_000, "fast")

@@ -37,6 +37,39 @@ _CHUNKS_AT_ONCE = 3
 _MILLISECOND = timedelta(milliseconds=1)
 
 
+class Confirmer:
+    """Makes the events of ticks due that were chosen for good, and counts and hints at them."""
+
+    def __init__(
+        self,
+        ticks: Ticks,
+        counters: Counters,
+        clock: ServerClock,
+        send: Callable[[Sequence[Hint]], object],
+    ) -> None:
+        self._ticks, self._counters, self._clock, self._send = ticks, counters, clock, send
+
+    def confirm(self, events: Sequence[Document]) -> None:
+        confirmed = self._ticks.confirm([event["_id"] for event in events], self._clock.now())
+        crash_point("schedules.after_confirm")
+        if confirmed == len(events):
+            deltas = Deltas()
+            for event in events:
+                deltas.add(event["type"], "received")
+            self._counters.add(deltas)
+        self._send([hint_of(event) for event in events])
+
+    def recover(self, now: datetime) -> None:
+        """What a leader has left behind."""
+        unconfirmed = self._ticks.unconfirmed()
+        if chosen := [event for event in unconfirmed if event["is_chosen"]]:
+            self.confirm(chosen)
+        before = now - _DISCARD_AFTER
+        stale = [e["_id"] for e in unconfirmed if e["is_stale"] and e["created_at"] < before]
+        if stale:
+            self._ticks.discard(stale)
+
+
 class Scheduler:
     """`beat` is called every `BEAT_SECONDS`. `leads()`: whether this process does; `send(hints)`:
     tells workers of events that are due."""
@@ -54,9 +87,10 @@ class Scheduler:
         leads: Callable[[], bool],
         send: Callable[[Sequence[Hint]], object],
     ) -> None:
-        self._ticks, self._jobs, self._workers, self._counters = ticks, jobs, workers, counters
+        self._ticks, self._jobs, self._workers = ticks, jobs, workers
         self._clock, self._catalog, self._worker_id = clock, catalog, worker_id
-        self._leads, self._send = leads, send
+        self._leads = leads
+        self._confirmer = Confirmer(ticks, counters, clock, send)
         self._since: datetime | None = None
         """Since when some worker has been there; None: not asked since this one began to lead."""
         self._is_known = False
@@ -88,7 +122,7 @@ class Scheduler:
             self._recover_at = 0.0
         if time.monotonic() >= self._recover_at:
             self._recover_at = time.monotonic() + _RECOVER_SECONDS
-            self._recover(self._clock.now())
+            self._confirmer.recover(self._clock.now())
 
     def _make_due(self, until: float) -> float | None:
         """Makes what is due; how long to wait for what follows within this beat, None: nothing
@@ -203,34 +237,13 @@ class Scheduler:
         """What wasn't chosen is left to a later look: to take an old answer for the truth would
         lose an event here, and costs nothing there."""
         if chosen:
-            self._confirm([offered[event_id] for event_id in chosen])
+            self._confirmer.confirm([offered[event_id] for event_id in chosen])
             self._confirmed |= {offered[i]["schedule"]: i for i in chosen}
-
-    def _confirm(self, events: Sequence[Document]) -> None:
-        confirmed = self._ticks.confirm([event["_id"] for event in events], self._clock.now())
-        crash_point("schedules.after_confirm")
-        if confirmed == len(events):
-            deltas = Deltas()
-            for event in events:
-                deltas.add(event["type"], "received")
-            self._counters.add(deltas)
-        self._send([hint_of(event) for event in events])
 
     def _complain(self, name: str) -> None:
         if name not in self._broken:
             self._broken.add(name)
             _log.exception("schedule %s can't tick", name)
-
-    # what a leader has left behind
-
-    def _recover(self, now: datetime) -> None:
-        unconfirmed = self._ticks.unconfirmed()
-        if chosen := [event for event in unconfirmed if event["is_chosen"]]:
-            self._confirm(chosen)
-        before = now - _DISCARD_AFTER
-        stale = [e["_id"] for e in unconfirmed if e["is_stale"] and e["created_at"] < before]
-        if stale:
-            self._ticks.discard(stale)
 
 
 @lru_cache(maxsize=4_096)
