@@ -18,7 +18,7 @@ from tests.api.server import EVENT, Web, running_web
 from tests.factories import eventually, new_job_document
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(180)]
-COUNT = 20_000
+COUNT, MORE_THAN_FITS = 6_000, 20_000
 MINE = {"type": "simulate", "group": "mine"}
 
 
@@ -114,11 +114,12 @@ def test_a_web_that_dies_meanwhile_leaves_whole_events_and_the_rest_to_the_next_
     assert before + answer["cancelled"] == COUNT
 
 
+@pytest.mark.soak
 def test_a_change_by_filter_answers_in_time_and_says_that_more_is_left(
     web: Web, jobs: JobStore, database: Database[Any]
 ) -> None:
     """Many of them at once share what MongoDB has to give."""
-    fill(jobs, COUNT)
+    fill(jobs, MORE_THAN_FITS)
     with ThreadPoolExecutor(4) as pool:
         began = time.monotonic()
         asked = [pool.submit(ask, web, "cancel") for _ in range(4)]
@@ -126,4 +127,4 @@ def test_a_change_by_filter_answers_in_time_and_says_that_more_is_left(
         assert time.monotonic() - began < 30
     cancelled = sum(answer["cancelled"] for answer in answers)
     assert cancelled == database["jobs"].count_documents({"status": "cancelled"})
-    assert cancelled == COUNT or any(answer.get("more") for answer in answers)
+    assert cancelled == MORE_THAN_FITS or any(answer.get("more") for answer in answers)

@@ -282,7 +282,7 @@ def test_retries_and_a_cancellation_at_once_count_what_they_changed(
 ) -> None:
     """Each job that a retry makes pending may be cancelled by the other, and retried again."""
     for _ in range(10):
-        cancelled_many(store, 2_000)
+        cancelled_many(store, 800)
     gate = threading.Barrier(3)
 
     def retry() -> int:
