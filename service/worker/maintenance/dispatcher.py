@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from service.catalog import Catalog
 from service.clock import ServerClock
-from service.concurrency.adaptive_interval import AdaptiveInterval
+from service.concurrency.adaptive_interval import AdaptiveInterval, AlertInterval
 from service.queue.broker import PulseBroker
 from service.store import Stores
 from service.worker.maintenance.adopt import adopt
@@ -16,6 +16,10 @@ _LATE = timedelta(seconds=2)
 _RECENT, _RECENT_MOST_SECONDS = timedelta(seconds=4), 1.0
 """Looks for what has become due lately come so often that nothing falls between them."""
 
+_FORMER_SECONDS, _FORMER_CALM_SECONDS = 10.0, 5.0
+"""What a former version sent is looked for at every turn for a while, and then now and then: what
+is due and has no hint is found anyway."""
+
 
 class Dispatcher:
     """Every method raises `StoreUnavailable` and `redis.RedisError`."""
@@ -24,6 +28,7 @@ class Dispatcher:
         self, stores: Stores, broker: PulseBroker, catalog: Catalog, clock: ServerClock
     ) -> None:
         self._stores, self._broker, self._catalog, self._clock = stores, broker, catalog, clock
+        self._former = AlertInterval(_FORMER_SECONDS, _FORMER_CALM_SECONDS)
         self._all, self._recent = AdaptiveInterval(), AdaptiveInterval(_RECENT_MOST_SECONDS)
 
     def hurry(self) -> None:
@@ -42,9 +47,13 @@ class Dispatcher:
     def _dispatch(self, now: datetime) -> None:
         """Looks for all that has been due for long where the pace allows it; in between only for
         what has become so lately."""
-        adopt(self._broker, self._catalog, self._stores.counters)
+        self._former.run_if_due(self._adopt)
         if not self._all.run_if_due(lambda: self._send(self._all, now)):
             self._recent.run_if_due(lambda: self._send(self._recent, now, now - _RECENT))
+
+    def _adopt(self) -> bool:
+        """Whether a process of a former version left something."""
+        return adopt(self._broker, self._catalog, self._stores.counters) > 0
 
     def _send(self, look: AdaptiveInterval, now: datetime, since: datetime | None = None) -> None:
         """Where there was something, more of it may be coming due: the next look is not put off."""
