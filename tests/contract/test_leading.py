@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import pytest
 from pymongo.database import Database
 
 from service.queue.lanes import Lane
@@ -70,6 +71,20 @@ def test_a_hint_that_gets_lost_again_is_soon_sent_again(
         process._broker.client.flushall()
         # The pause would put off the next look by ten seconds.
         assert process._dispatcher._all._paused_seconds > 0
+
+
+@pytest.mark.parametrize(("sent", "is_due"), [(1, True), (0, False)])
+def test_a_dispatch_that_found_something_does_not_put_off_the_next(
+    process: WorkerProcess, monkeypatch: pytest.MonkeyPatch, sent: int, is_due: bool
+) -> None:
+    def slow(*_: Any, **__: Any) -> int:
+        time.sleep(0.1)  # so long that the next look would come later
+        return sent
+
+    monkeypatch.setattr("service.worker.maintenance.dispatcher.dispatch", slow)
+    process._dispatcher.dispatch()  # for all that is due
+    process._dispatcher.dispatch()  # for what has become so lately
+    assert process._dispatcher._recent.is_due is is_due
 
 
 def test_tidying_frees_what_the_dead_left(

@@ -16,7 +16,16 @@ from service.queue.lanes import Lane, Lanes
 from service.store import JobStore
 from service.worker.claiming.pour import pour
 from service.worker.claiming.pourer import Pourer
-from tests.factories import NOW, accept, accept_many, ago, ahead, claim, eventually
+from tests.factories import (
+    NOW,
+    accept,
+    accept_many,
+    ago,
+    ahead,
+    claim,
+    eventually,
+    new_job_document,
+)
 
 EMAIL = Lane("default", "email")
 WINDOW = 20
@@ -67,7 +76,9 @@ def test_behind_many_that_have_a_hint_and_are_due_since_the_same_moment_it_finds
     store: JobStore, lanes: Lanes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.worker.claiming.pour._POURED_BEFORE", 2)
-    ids = accept_many(store, 2 * WINDOW)
+    documents = [new_job_document(at=NOW) for _ in range(2 * WINDOW)]
+    store.new_jobs.accept(documents)
+    ids = sorted(document["_id"] for document in documents)
     pour(store, lanes, EMAIL, NOW)
     assert take(lanes, 2) == ids[:2]
     claim(store, ids[0])

@@ -8,13 +8,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from service.clock import from_ms, to_ms
-from service.job import Hint, Priority
+from service.job import Hint
 from service.queue.lanes import Lane, Lanes
 from service.store import JobStore
 from service.store.waiting import Due
+from service.worker.claiming.shares import SHARES
 
-_SHARES = {Priority.HIGH: 0.6, Priority.NORMAL: 0.3, Priority.LOW: 0.1}
-"""Of the window, where there is more of each than it holds."""
 _POURED_BEFORE = 500
 """So many of those that are due since the same moment may have been poured the last time."""
 
@@ -74,26 +73,24 @@ class _Pour:
             limit = min(window, room + _POURED_BEFORE)
         found, unlisted = self._look(limit, listed.union(besides))
         if limit < window and any(
-            len(found[p].hints) >= limit and not unlisted[p].hints for p in _SHARES
+            len(found[p].hints) >= limit and not unlisted[p].hints for p in SHARES
         ):
             limit = window
             found, unlisted = self._look(limit, listed)
         chosen = _shared_out(unlisted, room)
         added = self.lanes.push(chosen, past_overflow=True)
         sent = {hint.job_id for hint in chosen[:added]}
-        rests = [_rest(found[p], unlisted[p], sent, limit) for p in _SHARES]
+        rests = [_rest(found[p], unlisted[p], sent, limit) for p in SHARES]
         self.since_ms = min((to_ms(rest) for rest in rests if rest is not None), default=None)
         self.seen.update(hint.job_id for due in found.values() for hint in due.hints)
         self.poured += added
 
-    def _look(
-        self, limit: int, besides: Collection[str]
-    ) -> tuple[dict[Priority, Due], dict[Priority, Due]]:
+    def _look(self, limit: int, besides: Collection[str]) -> tuple[dict[str, Due], dict[str, Due]]:
         """What is due of each priority, up to so much; what of it isn't to be passed over."""
-        found = {p: self._due(p, limit) for p in _SHARES}
+        found = {p: self._due(p, limit) for p in SHARES}
         return found, {p: _without(due, besides) for p, due in found.items()}
 
-    def _due(self, priority: Priority, limit: int) -> Due:
+    def _due(self, priority: str, limit: int) -> Due:
         since = None if self.since_ms is None else from_ms(self.since_ms)
         due = self.store.waiting.due([self.lane.type], priority, self.now, limit=limit, since=since)
         hints = [h if h.queue == self.lane.queue else self._moved(h) for h in due.hints]
@@ -112,9 +109,9 @@ def _without(due: Due, listed: Collection[str]) -> Due:
     return Due([hint for hint, _ in pairs], [time for _, time in pairs])
 
 
-def _shared_out(unlisted: dict[Priority, Due], room: int) -> list[Hint]:
+def _shared_out(unlisted: dict[str, Due], room: int) -> list[Hint]:
     """The oldest of each priority, as many as its share of the room; then more, high ones first."""
-    first = {p: due.hints[: int(room * _SHARES[p])] for p, due in unlisted.items()}
+    first = {p: due.hints[: int(room * SHARES[p])] for p, due in unlisted.items()}
     rest = [hint for p, due in unlisted.items() for hint in due.hints[len(first[p]) :]]
     chosen = [hint for hints in first.values() for hint in hints]
     return chosen + rest[: room - len(chosen)]
