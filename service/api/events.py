@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from urllib.parse import urlencode
 
 from falcon.asgi import Request, Response
 
@@ -72,11 +71,7 @@ class EventsResource:
         resp.data = await self._cpu_lane.run_steps(
             _page(page, cursor), is_large=responses.is_large(*page)
         )
-        resp.content_type = responses.JSON
-        resp.set_header("Cache-Control", "no-cache")
-        if cursor is not None:
-            target = urlencode({**given, "cursor": cursor})
-            resp.set_header("Link", f'</events?{target}>; rel="next"')
+        responses.set_page_headers(resp, "/events", given, cursor)
 
     on_head = on_get
 

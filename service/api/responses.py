@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
 
 import orjson
 from falcon.asgi import Response
@@ -99,6 +101,17 @@ def _attempt(entry: Document) -> dict[str, Any]:
         "started_at": shown(entry["started_at"]),
         "finished_at": shown(entry["finished_at"]),
     }
+
+
+def set_page_headers(
+    resp: Response, path_of_list: str, given: Mapping[str, str], cursor: str | None
+) -> None:
+    """Of one page of a list; `given`: the request's parameters, `cursor`: where the next begins."""
+    resp.content_type = JSON
+    resp.set_header("Cache-Control", "no-cache")
+    if cursor is not None:
+        target = urlencode({**given, "cursor": cursor})
+        resp.set_header("Link", f'<{path_of_list}?{target}>; rel="next"')
 
 
 def accepted(answer: Accepted) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlencode
 
 import orjson
 from falcon.asgi import Request, Response
@@ -56,11 +55,7 @@ class SchedulesResource:
         )
         cursor = page[-1]["_id"] if more else None
         resp.data = await self._web.cpu_lane.run_steps(_page(page, cursor), is_large=bool(page))
-        resp.content_type = responses.JSON
-        resp.set_header("Cache-Control", "no-cache")
-        if cursor is not None:
-            target = urlencode({**given, "cursor": cursor})
-            resp.set_header("Link", f'</schedules?{target}>; rel="next"')
+        responses.set_page_headers(resp, "/schedules", given, cursor)
 
     on_head = on_get
 

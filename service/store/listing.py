@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
 from datetime import datetime
 
 from pymongo.database import Database
@@ -35,15 +34,8 @@ class Listing:
     ) -> tuple[list[Document], bool]:
         """Newest first, at most `limit`, only ids before `below`, and no more once they have
         `most_bytes`; and whether there is more."""
-        query, documents, size = which.query(below=below) | ACCEPTED, list[Document](), 0
-        found = self._one_by_one.find(query, sort=[("_id", -1)], limit=limit + 1)
-        with mongo_errors(), closing(found):
-            for document, document_bytes in found:
-                if len(documents) == limit or size >= most_bytes:
-                    return documents, True
-                documents.append(document)
-                size += document_bytes
-        return documents, False
+        query = which.query(below=below) | ACCEPTED
+        return self._one_by_one.page(query, sort=[("_id", -1)], limit=limit, most_bytes=most_bytes)
 
     def count_pending(self, most: int) -> int:
         """How many jobs are pending; no further than `most`, in steps none of which is slow."""

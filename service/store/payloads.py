@@ -4,6 +4,7 @@ turns all that it sends or receives at once into its bytes, or back, in a single
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,6 +92,21 @@ class OneByOne:
             for one in found:
                 raw = bytes(one.raw)  # the driver may have a view only, of all that it was sent
                 yield _opened(raw, self._options), len(raw)
+
+    def page(
+        self, query: Document, *, sort: list[tuple[str, int]], limit: int, most_bytes: int
+    ) -> tuple[list[Document], bool]:
+        """The first ones, at most `limit`, and no more once they have `most_bytes`; and whether
+        there is more. Raises `StoreUnavailable`."""
+        documents, size = list[Document](), 0
+        found = self.find(query, sort=sort, limit=limit + 1)
+        with mongo_errors(), closing(found):
+            for document, document_bytes in found:
+                if len(documents) == limit or size >= most_bytes:
+                    return documents, True
+                documents.append(document)
+                size += document_bytes
+        return documents, False
 
 
 def _opened(raw: bytes, options: CodecOptions[Any]) -> Document:

@@ -9,7 +9,6 @@ event's document without what each event has of its own), `size` (bytes of the e
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
 from datetime import datetime
 
 from pymongo import ReturnDocument
@@ -55,16 +54,8 @@ class Schedules:
     def page(self, limit: int, after: str, most_bytes: int) -> tuple[list[Document], bool]:
         """By name, at most `limit`, those after a name; and whether there are more. A page ends
         early where its events get large."""
-        documents, size = list[Document](), 0
         query = {"_id": {"$gt": after}}
-        found = self._one_by_one.find(query, sort=[("_id", 1)], limit=limit + 1)
-        with mongo_errors(), closing(found):
-            for document, document_bytes in found:
-                if len(documents) == limit or size >= most_bytes:
-                    return documents, True
-                documents.append(document)
-                size += document_bytes
-        return documents, False
+        return self._one_by_one.page(query, sort=[("_id", 1)], limit=limit, most_bytes=most_bytes)
 
     def put(
         self,
