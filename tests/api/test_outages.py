@@ -61,6 +61,19 @@ def within(seconds: float, ask: Any) -> httpx.Response:
     return answer
 
 
+def at_once(seconds: float, ask: Any) -> httpx.Response:
+    """In so many seconds at one of three tries: who waits for MongoDB does so each time, a busy
+    machine doesn't."""
+    tries = []
+    for _ in range(3):
+        began = time.monotonic()
+        answer: httpx.Response = ask()
+        tries.append(time.monotonic() - began)
+        if tries[-1] < seconds:
+            return answer
+    raise AssertionError(f"took {tries} s")
+
+
 def json_metrics(web: Web) -> dict[str, Any]:
     headers = {"Accept": "application/json"}
     answer = within(1.0, lambda: web.http.get("/metrics", headers=headers))
@@ -125,13 +138,13 @@ def test_with_mongodb_dead_events_are_refused_and_it_recovers_by_itself(
     assert int(refused.headers["Retry-After"]) >= 1
     assert refused.json()["type"].endswith(":store-unavailable")
     for _ in range(5):
-        assert within(0.2, web.post).status_code == 503
-        assert within(0.2, lambda: web.get(first.json()["id"])).status_code == 503
-        assert within(0.2, lambda: web.http.get("/events")).status_code == 503
+        assert at_once(0.2, web.post).status_code == 503
+        assert at_once(0.2, lambda: web.get(first.json()["id"])).status_code == 503
+        assert at_once(0.2, lambda: web.http.get("/events")).status_code == 503
     checked = health(web, 503)
     assert checked["status"] == "down"
     assert checked["checks"]["mongodb"]["status"] == "down"
-    assert within(0.2, lambda: web.http.get("/health/live")).status_code == 200
+    assert at_once(0.2, lambda: web.http.get("/health/live")).status_code == 200
     assert within(1.0, lambda: web.http.get("/health/ready")).status_code == 503
     eventually(lambda: json_metrics(web)["up"]["mongodb"] is False)
     own_mongo.start()
@@ -146,7 +159,7 @@ def test_with_mongodb_hung_nothing_hangs(web: Web, own_mongo: MongoServer) -> No
         answers = [pool.submit(lambda: within(4.0, web.post)) for _ in range(8)]
         assert health(web, 503)["status"] == "down"
         assert {answer.result().status_code for answer in answers} == {503}
-    assert within(0.3, web.post).status_code == 503
+    assert at_once(0.3, web.post).status_code == 503
     eventually(lambda: json_metrics(web)["up"]["mongodb"] is False)
     assert 'pulsequeue_up{dependency="mongodb"} 0.0' in prometheus_text(web)
     own_mongo.thaw()
